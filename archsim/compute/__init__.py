@@ -1,0 +1,1 @@
+"""Processor models: GPU, CPU, NPU. They know operations, not transformers."""

@@ -1,0 +1,49 @@
+"""What a processor is asked to do, and what it answers: the face every processor model shares."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+OperationKind = Literal["gemm", "matmul", "softmax", "activation", "norm", "add", "gather"]
+Bound = Literal["compute", "memory", "link", "launch", "vector", "fill"]
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One shard of an operator, as one processor sees it (same axes as workload operators).
+
+    kind     gemm: weights shared by all m rows; matmul: `count` independent products, both operands activations
+    m,n,k    (m, k) x (k, n); elementwise kinds use m rows of n elements
+    *_bytes  bytes of an element of the first operand, the second, the result
+    inputs   tensors read by an elementwise kind
+    """
+
+    kind: OperationKind
+    m: int
+    n: int
+    k: int = 0
+    count: int = 1
+    a_bytes: float = 2.0
+    b_bytes: float = 2.0
+    c_bytes: float = 2.0
+    inputs: int = 1
+    function: str = ""
+    flop: float = 0.0  # as the operator counts it
+
+
+@dataclass(frozen=True)
+class OperationCost:
+    """Time, traffic and energy of one operation on one processor.
+
+    seconds   wall time
+    bytes     off-chip bytes moved
+    bound     the resource that set the time
+    energy_j  component -> J (dram, l2, l1, register, alu, sram, ...), of this one processor
+    """
+
+    seconds: float
+    flop: float
+    bytes: float
+    bound: Bound
+    energy_j: dict[str, float] = field(default_factory=dict)

@@ -1,0 +1,1 @@
+"""One schema a file: the shape of each kind of description."""

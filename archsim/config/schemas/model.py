@@ -1,0 +1,126 @@
+"""A transformer: its shape and the precision of each kind of tensor."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from archsim.config.base import Config, Preset
+from archsim.errors import suggest
+
+DTYPE_BYTES = {
+    "fp32": 4.0, "tf32": 4.0, "fp16": 2.0, "bf16": 2.0, "fp8": 1.0, "int8": 1.0, "fp4": 0.5, "int4": 0.5, "int2": 0.25, "int1": 0.125,
+}  # fmt: skip
+Dtype = Literal["fp32", "tf32", "fp16", "bf16", "fp8", "int8", "fp4", "int4", "int2", "int1"]
+
+
+class Experts(Config):
+    """Mixture of experts in place of every feed-forward block."""
+
+    count: int = Field(gt=0, le=4096, description="experts per layer")
+    active: int = Field(gt=0, le=4096, description="experts a token is sent to (top-k)")
+    shared: int = Field(default=0, ge=0, le=64, description="experts every token passes besides")
+
+
+class Model(Preset):
+    """A decoder-only or encoder-only transformer."""
+
+    kind: Literal["model"] = "model"
+    architecture: Literal["decoder", "encoder"] = "decoder"
+    layers: int = Field(gt=0, le=10_000)
+    hidden: int = Field(gt=0, le=1_000_000)
+    heads: int = Field(gt=0, le=100_000)
+    kv_heads: int | None = Field(
+        default=None, gt=0, description="key/value heads; none: as many as heads (MHA), 1: MQA"
+    )
+    head_dim: int | None = Field(default=None, gt=0, le=65_536, description="none: hidden / heads")
+    ffn_hidden: int = Field(gt=0, le=10_000_000, description="width of the feed-forward block (of one expert)")
+    ffn_gated: bool = Field(default=False, description="gate and up projections multiplied (GLU), three matrices")
+    activation: Literal["relu", "gelu", "silu"] = "gelu"
+    norm: Literal["layernorm", "rmsnorm"] = "layernorm"
+    parallel_attention: bool = Field(default=False, description="attention and feed-forward read the same input")
+    experts: Experts | None = None
+    vocab: int = Field(gt=0, le=100_000_000)
+    max_positions: int = Field(gt=0, le=1_000_000_000, description="longest sequence the model was built for")
+    learned_positions: bool = Field(default=False, description="position embedding is a table of weights")
+    tied_embeddings: bool = Field(default=False, description="output projection shares the embedding table")
+    bias: bool = Field(default=False, description="linear layers add a bias vector")
+    weight_dtype: Dtype = "fp16"
+    activation_dtype: Dtype = "fp16"
+    kv_dtype: Dtype = "fp16"
+
+    @model_validator(mode="after")
+    def _shapes_agree(self) -> Model:
+        if self.head_dim is None and self.hidden % self.heads:
+            raise ValueError(f"hidden {self.hidden} is not a multiple of heads {self.heads}; give head_dim")
+        if self.heads % self.key_value_heads:
+            raise ValueError(f"heads {self.heads} is not a multiple of kv_heads {self.kv_heads}")
+        if self.experts and self.experts.active > self.experts.count:
+            raise ValueError(f"experts.active {self.experts.active} exceeds experts.count {self.experts.count}")
+        return self
+
+    @property
+    def key_value_heads(self) -> int:
+        """Key/value heads, with the MHA default filled in."""
+        return self.kv_heads or self.heads
+
+    @property
+    def head_size(self) -> int:
+        """Elements of one head, with the default filled in."""
+        return self.head_dim or self.hidden // self.heads
+
+    @property
+    def weight_element_bytes(self) -> float:
+        """Bytes of one weight."""
+        return DTYPE_BYTES[self.weight_dtype]
+
+    @property
+    def activation_element_bytes(self) -> float:
+        """Bytes of one activation."""
+        return DTYPE_BYTES[self.activation_dtype]
+
+    @property
+    def kv_element_bytes(self) -> float:
+        """Bytes of one element of the KV cache."""
+        return DTYPE_BYTES[self.kv_dtype]
+
+    @property
+    def layer_weights(self) -> int:
+        """Weights of one layer's matrices, without biases and norms."""
+        attention = self.hidden * self.head_size * (2 * self.heads + 2 * self.key_value_heads)
+        one_ffn = (3 if self.ffn_gated else 2) * self.hidden * self.ffn_hidden
+        if self.experts is None:
+            return attention + one_ffn
+        router = self.hidden * self.experts.count
+        return attention + router + (self.experts.count + self.experts.shared) * one_ffn
+
+    @property
+    def embedding_weights(self) -> int:
+        """Weights of the token and position tables and of the output projection."""
+        tables = 1 if self.tied_embeddings or self.architecture == "encoder" else 2
+        positions = self.max_positions * self.hidden if self.learned_positions else 0
+        return tables * self.vocab * self.hidden + positions
+
+    @property
+    def weights(self) -> int:
+        """All weights that count for capacity (matrices and tables)."""
+        return self.layers * self.layer_weights + self.embedding_weights
+
+    @property
+    def weight_bytes(self) -> float:
+        """Bytes of all weights."""
+        return self.weights * self.weight_element_bytes
+
+    def kv_bytes(self, tokens: int) -> float:
+        """Bytes of the KV cache of `tokens` tokens of one request, all layers; 0 for an encoder."""
+        if self.architecture == "encoder":
+            return 0.0
+        return 2.0 * self.layers * self.key_value_heads * self.head_size * tokens * self.kv_element_bytes
+
+
+def check_dtype(name: str) -> str:
+    """`name` if it is a dtype. Raises ValueError with the nearest one."""
+    if name not in DTYPE_BYTES:
+        raise ValueError(f"unknown dtype {name!r}{suggest(name, DTYPE_BYTES)} (allowed: {', '.join(DTYPE_BYTES)})")
+    return name

@@ -1,0 +1,1 @@
+"""Who does what: parallel degrees, placement, capacity, overlap."""

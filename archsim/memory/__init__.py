@@ -1,0 +1,1 @@
+"""DRAM and PIM command simulation: devices, streams, controllers, programs."""

@@ -1,0 +1,1 @@
+"""Links, topologies and collectives."""

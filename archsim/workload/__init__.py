@@ -1,0 +1,1 @@
+"""Transformer models as operator graphs, and request traces."""
