@@ -1,0 +1,174 @@
+"""A DRAM device: its standard (levels, commands, constraints), organisation, speed bin and energy.
+
+A standard is data: adding one needs no Python. `archsim.memory.standard.compile_device` turns a device into the
+arrays that the command engine runs on. Timing values are in clock periods (CK) as the standards give them.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field
+
+from archsim.config.base import Config, Preset
+
+
+def _split_words(value: Any) -> Any:
+    """`RD RDA` -> [`RD`, `RDA`]."""
+    return value.split() if isinstance(value, str) else value
+
+
+CommandList = Annotated[tuple[str, ...], BeforeValidator(_split_words), Field(min_length=1)]
+
+
+class Command(Config):
+    """One command of the command bus."""
+
+    scope: str = Field(description="level of the node it addresses: a bank, or all banks below this level")
+    bus: str = Field(default="command", description="commands of one bus block each other while they are on it")
+    ck: float = Field(default=1.0, gt=0, description="clock periods on the bus")
+    effect: Literal["none", "open", "opening", "close"] = Field(
+        default="none", description="what it does to the row of every bank in its scope"
+    )
+    data: Literal["none", "read", "write"] = Field(default="none", description="whether it moves a burst")
+
+
+class Constraint(Config):
+    """After a `preceding` command to a node, a `following` one to the same node (or its siblings) must wait."""
+
+    level: str = Field(description="level of the node whose history counts")
+    scope: Literal["same", "siblings"] = Field(
+        default="same", description="`siblings`: the other nodes of this level below the same parent"
+    )
+    preceding: CommandList
+    following: CommandList
+    expression: str = Field(
+        description="CK, over timing names with + - * / // ( ) max min ceil floor; literals are ticks"
+    )
+    window: int = Field(
+        default=1, ge=1, le=64, description="counts from the window-th last preceding command (tFAW: 4)"
+    )
+    meaning: str = ""
+
+
+class RequestNeeds(Config):
+    """The command a request needs next, given the state of its bank."""
+
+    read: str
+    write: str
+
+
+class States(Config):
+    """Bank state -> command needed next. `opening` only where an activation takes two commands."""
+
+    closed: RequestNeeds
+    hit: RequestNeeds
+    conflict: RequestNeeds
+    opening: RequestNeeds | None = None
+
+
+class RefreshManager(Config):
+    """Who refreshes what, how often."""
+
+    command: str
+    interval: str = Field(description="expression, CK")
+    order: Literal["flat", "same-bank-all-pseudochannels"] = Field(
+        default="flat",
+        description="per-bank refresh: one bank after the other, or the same bank of every pseudo channel together",
+    )
+
+
+class Refresh(Config):
+    """Refresh of all banks of a rank or pseudo channel, and of single banks."""
+
+    all: RefreshManager
+    bank: RefreshManager | None = None
+
+
+class DataLatency(Config):
+    """From the column command to the end of its burst (expressions, CK)."""
+
+    read: str
+    write: str
+
+
+class ClockSync(Config):
+    """A data clock that stops when idle (LPDDR5 WCK): `CAS` one tick before the column command restarts it."""
+
+    read: str = Field(description="CAS command before a read")
+    write: str = Field(description="CAS command before a write")
+    stays_on_after_read: str = Field(description="expression, CK from the read command")
+    stays_on_after_write: str
+
+
+class Standard(Config):
+    """Levels, commands, constraints and states: what all devices of a standard share."""
+
+    name: str
+    levels: tuple[str, ...] = Field(min_length=2, max_length=5, description="outermost (channel) to bank")
+    ticks_per_ck: int = Field(default=1, ge=1, le=2, description="2: the controller may issue on half clocks")
+    burst_beats: int = Field(ge=1, description="beats of one access (prefetch)")
+    command_slots: Literal["one", "column+row"] = Field(
+        default="one", description="commands per clock: one, or one column and one row command"
+    )
+    falling_edge: tuple[str, ...] = Field(default=(), description="commands that may issue on the second half clock")
+    activation_deadline: str | None = Field(default=None, description="expression: second activate at most so late")
+    clock_sync: ClockSync | None = None
+    commands: dict[str, Command]
+    states: States
+    refresh: Refresh
+    latency: DataLatency
+    constraints: dict[str, tuple[Constraint, ...]] = Field(description="group name -> rows; a device may add groups")
+
+
+class Organization(Config):
+    """How many of each level stand below the next higher one, and the size of a bank."""
+
+    count: dict[str, int] = Field(description="level (all but channel) -> nodes below one parent")
+    rows: int = Field(ge=1, le=2**32)
+    columns: int = Field(ge=1, description="columns of a row, one bus-width word each")
+    width_bits: int = Field(
+        ge=1, description="data pins that one burst uses (of a pseudo channel, where there are any)"
+    )
+    dq_bits: int = Field(ge=1, description="data pins of one device on the channel")
+    density_mbit: int = Field(ge=1)
+
+
+class IddCurrents(Config):
+    """Datasheet currents of one device, mA, and the core voltage."""
+
+    vdd_v: float = Field(gt=0)
+    idd0_ma: float = Field(ge=0)
+    idd2n_ma: float = Field(ge=0)
+    idd2p_ma: float = Field(default=0.0, ge=0)
+    idd3n_ma: float = Field(ge=0)
+    idd3p_ma: float = Field(default=0.0, ge=0)
+    idd4r_ma: float = Field(ge=0)
+    idd4w_ma: float = Field(ge=0)
+    idd5ab_ma: float = Field(ge=0)
+    idd5pb_ma: float | None = Field(default=None, ge=0)
+
+
+class EnergyPerBit(Config):
+    """Where no currents are public: energy of the transferred bits."""
+
+    activate_pj_per_bit: float = Field(
+        default=0.0, ge=0, description="activate and precharge, spread over the bits moved"
+    )
+    read_pj_per_bit: float = Field(ge=0)
+    write_pj_per_bit: float = Field(ge=0)
+    io_pj_per_bit: float = Field(default=0.0, ge=0, description="interface (PHY, TSV, interposer)")
+
+
+class Memory(Preset):
+    """One DRAM device: organisation x speed bin of a standard."""
+
+    standard: Standard
+    organization: Organization
+    data_rate_mtps: float = Field(gt=0, description="transfers per second and pin, 1e6/s")
+    ck_ps: int = Field(gt=0, description="clock period as the timing table rounds it")
+    tick_ps: int = Field(gt=0, description="controller tick: ck_ps / ticks_per_ck, rounded down")
+    timing: dict[str, Annotated[float, Field(ge=0)]] = Field(description="timing parameters, CK")
+    channels_per_package: int = Field(default=1, ge=1)
+    idd: IddCurrents | None = None
+    energy_per_bit: EnergyPerBit | None = None
