@@ -27,7 +27,7 @@ def preset_names(kind: str) -> list[str]:
 def preset_description(kind: str, name: str) -> str:
     """The one-line description of a preset, read without parsing the whole file."""
     text = (preset_root() / find_kind(kind).folder / f"{name}.yaml").read_text(encoding="utf-8")
-    found = dict(_HEADER.findall(text))
+    found: dict[str, str] = dict(_HEADER.findall(text))
     return found.get("description", "").strip("'\"")
 
 
