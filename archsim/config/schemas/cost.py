@@ -1,0 +1,190 @@
+"""What a machine costs: bills of devices and nodes, and the economics they are bought and run under."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Field, GetCoreSchemaHandler, model_validator
+from pydantic_core import CoreSchema
+
+from archsim.config.base import Config, Name, Preset
+from archsim.config.quantity import (
+    Bytes,
+    Fraction,
+    Kilograms,
+    KilogramsPerByte,
+    KilogramsPerJoule,
+    Seconds,
+    SquareMetres,
+    Usd,
+    UsdPerByte,
+    UsdPerJoule,
+    Watts,
+)
+from archsim.errors import unknown_name
+
+
+class Die(Config):
+    """`count` equal logic dies of one device."""
+
+    area: SquareMetres = Field(gt=0, le=0.1, description="area of one die, e.g. `826 mm2`")
+    process: Name = Field(description="a name of economics.processes, e.g. 7nm")
+    count: int = Field(default=1, gt=0, le=10_000)
+    usable_defective: Fraction = Field(
+        default=0.0, ge=0, le=1, description="share of the defective dies that is sold with parts switched off"
+    )
+
+
+class MemoryPart(Config):
+    """Bought memory of one device."""
+
+    technology: Name = Field(description="a name of economics.memories, e.g. hbm2e")
+    capacity: Bytes = Field(gt=0, description="per device")
+    area_overhead: Fraction = Field(
+        default=0.0, ge=0, le=10, description="DRAM die area added by compute units, paid in proportion"
+    )
+
+
+class Part(Config):
+    """A bought part without a model behind it."""
+
+    price: Usd = Field(ge=0, le=1e9, description="of one")
+    count: float = Field(default=1.0, gt=0, le=1e6)
+    embodied: Kilograms = Field(default=0.0, ge=0, description="embodied carbon of one")
+
+
+class _Bill(Preset):
+    """What devices and nodes have in common."""
+
+    kind: Literal["cost"] = "cost"
+    price: Usd | None = Field(default=None, gt=0, le=1e9, description="what it sells for; none: unknown")
+    power: Watts = Field(default=0.0, ge=0, le=1e9, description="provisioned (design) power, sizes the data centre")
+    fixed_power: Watts = Field(
+        default=0.0, ge=0, le=1e9, description="power drawn while working that no device model accounts for"
+    )
+    parts: dict[Name, Part] = Field(default_factory=dict, description="everything bought ready-made")
+
+
+class DeviceBill(_Bill):
+    """One device: its dies, memory and package, and what it sells for."""
+
+    part: Literal["device"] = "device"
+    dies: tuple[Die, ...] = Field(default=(), max_length=64)
+    memory: MemoryPart | None = None
+    package: Usd = Field(default=0.0, ge=0, le=1e6, description="substrate or interposer, and assembly")
+    packages: int = Field(default=1, ge=0, le=1000, description="packaged chips, for carbon")
+
+    @model_validator(mode="after")
+    def _not_empty(self) -> DeviceBill:
+        if self.price is None and not (self.dies or self.memory or self.parts):
+            raise ValueError("found neither price nor dies, memory or parts; one of them is required")
+        return self
+
+
+class NodeBill(_Bill):
+    """Everything of a machine that is not one of its modelled devices: once per machine."""
+
+    part: Literal["node"] = "node"
+
+
+class Process(Config):
+    """One logic process: what a wafer costs, how dirty it is, and what its fab consumes."""
+
+    wafer: Usd = Field(gt=0, description="price of a finished wafer")
+    defects_per_cm2: float = Field(ge=0, le=100)
+    fab_kwh_per_cm2: float = Field(ge=0, description="ACT's EPA")
+    gases_95_g_per_cm2: float = Field(ge=0, description="ACT's GPA at 95 % abatement, g CO2e")
+    gases_99_g_per_cm2: float = Field(ge=0, description="ACT's GPA at 99 % abatement, g CO2e")
+    materials_g_per_cm2: float = Field(ge=0, description="ACT's MPA, g CO2e")
+
+
+class MemoryTechnology(Config):
+    """What a byte of one memory technology costs in dollars and carbon."""
+
+    price: UsdPerByte = Field(gt=0, description="e.g. `7 USD/GB`")
+    embodied: KilogramsPerByte = Field(ge=0, description="e.g. `65 g/GB`")
+
+
+class Wafer(Config):
+    """How dies are cut from a wafer and how many of them work."""
+
+    diameter_mm: float = Field(default=300.0, gt=0, le=1000)
+    dies_per_wafer: Literal["area", "area-scribed", "square-packing"] = Field(
+        default="area", description="formulas of archsim.cost.die: area minus rim, with scribe lines, or packed squares"
+    )
+    scribe_mm: float = Field(default=0.1, ge=0, le=5, description="scribed and packed: street between dies")
+    edge_mm: float = Field(default=0.0, ge=0, le=50, description="unusable rim of the wafer")
+    yield_model: Literal["negative-binomial", "poisson", "murphy", "exponential"] = "negative-binomial"
+    alpha: float = Field(default=3.0, gt=0, le=1e6, description="clustering of defects (negative binomial)")
+    test_share: Fraction = Field(default=0.0, ge=0, le=1, description="test, as a share of the die cost")
+
+
+class Facility(Config):
+    """The data centre around a server, in the lifetime form of Barroso and Hoelzle."""
+
+    construction_usd_per_w: float = Field(ge=0, description="data centre capital per provisioned watt")
+    amortisation: Seconds = Field(gt=0, description="life of the building")
+    upkeep_usd_per_w_month: float = Field(ge=0, description="operation of the building per provisioned watt")
+    pue: float = Field(ge=1, le=10, description="power usage effectiveness")
+    electricity: UsdPerJoule = Field(ge=0, description="e.g. `0.067 USD/kWh`")
+    hours_per_month: float = Field(default=730.5, gt=0, le=744, description="720 in the ASIC Cloud code")
+
+
+class Server(Config):
+    """How long a server is used, and what it costs besides its price."""
+
+    life: Seconds = Field(gt=0, le=3.2e9, description="e.g. `4 year`")
+    utilisation: Fraction = Field(gt=0, le=1, description="share of the life in which tokens are made")
+    idle_power_fraction: Fraction = Field(ge=0, le=1, description="idle power as a share of the provisioned power")
+    interest: Fraction = Field(ge=0, le=1, description="yearly rate of loans on server and building")
+    upkeep: Fraction = Field(ge=0, le=10, description="repair over the whole life as a share of the price")
+    markup: float = Field(ge=0, le=100, description="selling price over bill of materials, where the bill is used")
+
+
+class Carbon(Config):
+    """Embodied carbon after ACT, and the grid the machine runs on."""
+
+    fab_grid: KilogramsPerJoule = Field(ge=0, description="carbon intensity of the fab's electricity")
+    grid: KilogramsPerJoule = Field(ge=0, description="carbon intensity of the data centre's electricity")
+    gas_abatement_percent: float = Field(ge=95, le=99, description="between ACT's tables for 95 and 99 %, linearly")
+    fab_yield: Fraction | None = Field(gt=0, le=1, description="none: the yield of each die")
+    package: Kilograms = Field(ge=0, description="per packaged chip")
+
+
+class Economics(Preset):
+    """Prices of silicon, memory, money, power and carbon."""
+
+    kind: Literal["cost"] = "cost"
+    part: Literal["economics"] = "economics"
+    basis: Literal["price", "bill"] = Field(
+        description="price: the selling price where a bill names one, else the bill of materials; bill: always the bill "
+        "of materials where there is one"
+    )
+    server: Server
+    facility: Facility
+    wafer: Wafer = Wafer()
+    processes: dict[Name, Process] = Field(min_length=1)
+    memories: dict[Name, MemoryTechnology] = Field(min_length=1)
+    carbon: Carbon
+
+    def process(self, name: str) -> Process:
+        """The process called `name`. Raises ValueError with the names there are."""
+        if name not in self.processes:
+            raise ValueError(unknown_name("process", name, self.processes))
+        return self.processes[name]
+
+    def memory(self, name: str) -> MemoryTechnology:
+        """The memory technology called `name`. Raises ValueError with the names there are."""
+        if name not in self.memories:
+            raise ValueError(unknown_name("memory technology", name, self.memories))
+        return self.memories[name]
+
+
+class Cost(Preset):
+    """Any file of the kind `cost`: a device, a node or the economics, told apart by `part`."""
+
+    variants: ClassVar[tuple[type[Preset], ...]] = (DeviceBill, NodeBill, Economics)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return handler.generate_schema(Annotated[DeviceBill | NodeBill | Economics, Field(discriminator="part")])
