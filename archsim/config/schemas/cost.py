@@ -65,13 +65,22 @@ class _Bill(Preset):
     parts: dict[Name, Part] = Field(default_factory=dict, description="everything bought ready-made")
 
 
+class Assembly(Config):
+    """How the dies of a device are joined; the cost follows archsim.cost.package."""
+
+    technology: Name = Field(description="a name of economics.packages, e.g. silicon-interposer")
+    other_area: SquareMetres = Field(
+        default=0.0, ge=0, le=0.1, description="bought chips (memory stacks) that stand beside the dies"
+    )
+
+
 class DeviceBill(_Bill):
     """One device: its dies, memory and package, and what it sells for."""
 
     part: Literal["device"] = "device"
     dies: tuple[Die, ...] = Field(default=(), max_length=64)
     memory: MemoryPart | None = None
-    package: Usd = Field(default=0.0, ge=0, le=1e6, description="substrate or interposer, and assembly")
+    package: Assembly | None = None
     packages: int = Field(default=1, ge=0, le=1000, description="packaged chips, for carbon")
 
     @model_validator(mode="after")
@@ -109,14 +118,38 @@ class Wafer(Config):
     """How dies are cut from a wafer and how many of them work."""
 
     diameter_mm: float = Field(default=300.0, gt=0, le=1000)
-    dies_per_wafer: Literal["area", "area-scribed", "square-packing"] = Field(
-        default="area", description="formulas of archsim.cost.die: area minus rim, with scribe lines, or packed squares"
+    packing: Literal["area", "squares"] = Field(
+        default="area", description="dies per wafer: usable area less a rim of half dies, or squares laid out in rows"
     )
-    scribe_mm: float = Field(default=0.1, ge=0, le=5, description="scribed and packed: street between dies")
+    scribe_mm: float = Field(default=0.0, ge=0, le=5, description="street between dies")
     edge_mm: float = Field(default=0.0, ge=0, le=50, description="unusable rim of the wafer")
     yield_model: Literal["negative-binomial", "poisson", "murphy", "exponential"] = "negative-binomial"
     alpha: float = Field(default=3.0, gt=0, le=1e6, description="clustering of defects (negative binomial)")
     test_share: Fraction = Field(default=0.0, ge=0, le=1, description="test, as a share of the die cost")
+
+
+class Interposer(Config):
+    """What lies between dies and substrate: fan-out wiring or a silicon interposer."""
+
+    wafer: Usd = Field(gt=0)
+    defects_per_cm2: float = Field(ge=0, le=100)
+    alpha: float = Field(gt=0, le=1e6)
+    area_factor: float = Field(ge=1, le=10, description="its area over that of the dies")
+
+
+class Package(Config):
+    """One packaging technology, after Chiplet Actuary."""
+
+    substrate_usd_per_mm2: float = Field(ge=0, le=10)
+    substrate_area_factor: float = Field(ge=1, le=20, description="substrate area over interposer (or die) area")
+    large_substrate_factors: dict[Name, float] = Field(
+        default_factory=dict, description="with several dies: substrate area above which (mm2) -> price factor"
+    )
+    bump_usd_per_mm2: float = Field(ge=0, le=10, description="per die area and bumped side")
+    bumped_sides: int = Field(default=1, ge=1, le=2, description="2: the interposer is bumped too")
+    bond_yield: Fraction = Field(gt=0, le=1, description="of placing one die")
+    final_yield: Fraction = Field(default=1.0, gt=0, le=1, description="of placing the interposer on the substrate")
+    interposer: Interposer | None = None
 
 
 class Facility(Config):
@@ -157,14 +190,15 @@ class Economics(Preset):
     kind: Literal["cost"] = "cost"
     part: Literal["economics"] = "economics"
     basis: Literal["price", "bill"] = Field(
-        description="price: the selling price where a bill names one, else the bill of materials; bill: always the bill "
-        "of materials where there is one"
+        description="price: the selling price where a bill names one, else the bill of materials; "
+        "bill: the bill of materials wherever there is one"
     )
     server: Server
     facility: Facility
     wafer: Wafer = Wafer()
     processes: dict[Name, Process] = Field(min_length=1)
     memories: dict[Name, MemoryTechnology] = Field(min_length=1)
+    packages: dict[Name, Package] = Field(default_factory=dict)
     carbon: Carbon
 
     def process(self, name: str) -> Process:
@@ -172,6 +206,12 @@ class Economics(Preset):
         if name not in self.processes:
             raise ValueError(unknown_name("process", name, self.processes))
         return self.processes[name]
+
+    def package(self, name: str) -> Package:
+        """The packaging technology called `name`. Raises ValueError with the names there are."""
+        if name not in self.packages:
+            raise ValueError(unknown_name("packaging technology", name, self.packages))
+        return self.packages[name]
 
     def memory(self, name: str) -> MemoryTechnology:
         """The memory technology called `name`. Raises ValueError with the names there are."""
