@@ -2,7 +2,7 @@
 
 `extends: NAME` at the top of a file starts from another file of the same kind; `use: KIND/NAME` inside any
 mapping starts that mapping from another description. In both the keys beside it are merged over the base:
-mappings key by key, everything else as a whole. A path may stand for a name (`use: gpu/./my.yaml`,
+mappings key by key, everything else (and a mapping that says `use`) as a whole. A path may stand for a name (`use: gpu/./my.yaml`,
 `extends: ./base.yaml`); it is taken relative to the file that says so.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from pydantic import ValidationError
 
@@ -53,12 +53,20 @@ def load_system(name_or_path: str, overrides: Iterable[str] = ()) -> System:
 def load_model(name_or_path: str, overrides: Iterable[str] = ()) -> Model:
     """`load` for a transformer; a path to a Hugging Face `config.json` works too."""
     if str(name_or_path).endswith(".json"):
-        from archsim.config.huggingface import load_huggingface
-
-        model: Model = load_huggingface(Path(name_or_path), overrides)
-    else:
-        model = load("model", name_or_path, overrides)
+        return load_huggingface(Path(name_or_path), overrides)
+    model: Model = load("model", name_or_path, overrides)
     return model
+
+
+def load_huggingface(path: Path, overrides: Iterable[str] = ()) -> Model:
+    """The model a Hugging Face `config.json` describes, with `path=value` overrides of the resulting description."""
+    from archsim.config.huggingface import read_huggingface
+
+    document = read_huggingface(path)
+    for text in overrides:
+        apply_override(document, text)
+    model = validate_document("model", document, path)
+    return cast("Model", model)
 
 
 def load_with_document(kind: str, name_or_path: str, overrides: Iterable[str] = ()) -> Loaded:
@@ -109,7 +117,7 @@ def _resolved(kind: str, file: Path, trail: tuple[Path, ...]) -> Document:
     if base_name is None:
         return document
     base_file = _referenced(kind, base_name, document, ("extends",), file)
-    return _merged(_resolved(kind, base_file, trail), document, ())
+    return _merged(_resolved(kind, base_file, trail), document)
 
 
 def _referenced(kind: str, name: Any, document: Document, path: Path_, file: Path) -> Path:
@@ -152,7 +160,9 @@ def _graft(document: Document, path: Path_, value: dict[str, Any], used: Documen
     for key, place in document.marks.items():
         if len(key) > len(path) and key[: len(path)] == path:
             own.marks[key[len(path) :]] = place
-    merged = _merged(used, own, ())
+    own.whole = {key[len(path) :] for key in document.whole if key[: len(path)] == path}
+    merged = _merged(used, own)
+    document.whole.add(path)
     value.clear()
     value.update(merged.value)
     for key, place in merged.marks.items():
@@ -160,17 +170,21 @@ def _graft(document: Document, path: Path_, value: dict[str, Any], used: Documen
             document.marks[path + key] = place
 
 
-def _merged(base: Document, top: Document, path: Path_) -> Document:
-    """`top` over `base`: mappings merge key by key, other values replace."""
-    _merge_into(base.value, top.value)
+def _merged(base: Document, top: Document) -> Document:
+    """`top` over `base`: mappings merge key by key, other values and mappings that say `use` replace."""
+    _merge_into(base.value, top.value, (), top.whole)
+    for path in top.whole:
+        base.marks = {key: place for key, place in base.marks.items() if key[: len(path)] != path}
     base.marks.update(top.marks)
+    base.whole |= top.whole
     return base
 
 
-def _merge_into(base: dict[str, Any], top: dict[str, Any]) -> None:
+def _merge_into(base: dict[str, Any], top: dict[str, Any], path: Path_, whole: set[Path_]) -> None:
     for key, value in top.items():
-        if isinstance(value, dict) and isinstance(base.get(key), dict):
-            _merge_into(base[key], value)
+        here = (*path, key)
+        if isinstance(value, dict) and isinstance(base.get(key), dict) and here not in whole:
+            _merge_into(base[key], value, here, whole)
         else:
             base[key] = value
 

@@ -1,0 +1,187 @@
+"""Request traces: who arrives when, with how long a prompt and answer."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archsim.errors import InputError, suggest
+
+REQUIRED_COLUMNS = ("arrival_s", "prompt_tokens", "output_tokens")
+LENGTH_COLUMNS = ("prompt_tokens", "output_tokens")
+TENANT_COLUMN = "tenant_id"
+MAX_ARRIVAL_S = 1e9  # int64 nanoseconds hold nine times that
+MAX_TOKENS = 2**31 - 1
+MAX_TEXT = 200
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Requests in order of arrival; all arrays have shape (requests,).
+
+    arrival_s      float64, from the start of the trace, not decreasing
+    prompt_tokens  int64, at least 1
+    output_tokens  int64, at least 1, the first one is the result of the prefill
+    tenant         int64, index into `tenants`
+    """
+
+    name: str
+    arrival_s: NDArray[np.float64]
+    prompt_tokens: NDArray[np.int64]
+    output_tokens: NDArray[np.int64]
+    tenant: NDArray[np.int64]
+    tenants: tuple[str, ...] = ("0",)
+
+    def __len__(self) -> int:
+        return len(self.arrival_s)
+
+    @property
+    def rate_per_s(self) -> float:
+        """Mean arrival rate, (requests - 1) over the time between the first and the last; infinite if they coincide."""
+        span = float(self.arrival_s[-1] - self.arrival_s[0])
+        return (len(self) - 1) / span if span > 0 else math.inf
+
+
+def make_trace(
+    name: str,
+    arrival_s: Sequence[float] | NDArray[np.float64],
+    prompt_tokens: Sequence[int] | NDArray[np.int64],
+    output_tokens: Sequence[int] | NDArray[np.int64],
+    tenant: Sequence[str] | None = None,
+) -> Trace:
+    """A checked trace from columns. Raises InputError naming the first request (counted from 0) that is wrong."""
+    arrival = np.asarray(arrival_s, dtype=np.float64)
+    prompt, output = np.asarray(prompt_tokens, dtype=np.int64), np.asarray(output_tokens, dtype=np.int64)
+    if not arrival.size:
+        raise InputError(f"{name}: no requests")
+    if not arrival.shape == prompt.shape == output.shape or arrival.ndim != 1:
+        raise InputError(f"{name}: columns of unequal length {arrival.shape}, {prompt.shape}, {output.shape}")
+    _refuse(name, "arrival_s", arrival, ~((arrival >= 0) & (arrival <= MAX_ARRIVAL_S)), f"from 0 to {MAX_ARRIVAL_S:g}")
+    for column, values in (("prompt_tokens", prompt), ("output_tokens", output)):
+        _refuse(name, column, values, (values < 1) | (values > MAX_TOKENS), f"from 1 to {MAX_TOKENS}")
+    _refuse(name, "arrival_s", arrival, np.diff(arrival, prepend=arrival[0]) < 0, "not before the previous arrival")
+    if tenant is None:
+        return Trace(name, arrival, prompt, output, np.zeros(arrival.size, dtype=np.int64))
+    numbers = {label: index for index, label in enumerate(dict.fromkeys(tenant))}
+    return Trace(
+        name, arrival, prompt, output, np.array([numbers[label] for label in tenant], dtype=np.int64), tuple(numbers)
+    )
+
+
+def _refuse(name: str, column: str, values: NDArray[np.generic], bad: NDArray[np.bool_], allowed: str) -> None:
+    if bad.any():
+        index = int(bad.argmax())
+        raise InputError(f"{name}: request {index}: {column}: found {values[index]}, allowed: {allowed}")
+
+
+def read_trace(path: Path, limit: int | None = None) -> Trace:
+    """The trace of a CSV file with columns arrival_s, prompt_tokens, output_tokens and optionally tenant_id.
+
+    Other columns are ignored; lines before the header that start with # are comments. Raises InputError with file, line
+    and column for the first thing that is wrong: a missing column, text that is no finite non-negative number, a length
+    below 1, arrivals out of order, no request at all.
+    """
+    arrival, prompt, output, tenant = [], [], [], []
+    has_tenant, rows = _open(path, REQUIRED_COLUMNS)
+    previous = 0.0
+    for line, cells in islice(rows, limit):
+        when = _number(path, line, "arrival_s", cells[0])
+        if when < previous:
+            raise InputError(f"{path}:{line}: arrival_s: found {when:g} after {previous:g}, arrivals must not decrease")
+        previous = when
+        arrival.append(when)
+        prompt.append(_tokens(path, line, "prompt_tokens", cells[1]))
+        output.append(_tokens(path, line, "output_tokens", cells[2]))
+        if has_tenant:
+            tenant.append(cells[3][:MAX_TEXT])
+    if not arrival:
+        raise InputError(f"{path}: no requests below the header")
+    return make_trace(path.stem, arrival, prompt, output, tenant if has_tenant else None)
+
+
+def read_lengths(path: Path) -> NDArray[np.int64]:
+    """Prompt and output lengths of a CSV file, shape (requests, 2); arrivals, if there are any, are ignored."""
+    _, rows = _open(path, LENGTH_COLUMNS)
+    pairs = [
+        [_tokens(path, line, name, cell) for name, cell in zip(LENGTH_COLUMNS, cells[:2], strict=True)]
+        for line, cells in rows
+    ]
+    if not pairs:
+        raise InputError(f"{path}: no requests below the header")
+    return np.array(pairs, dtype=np.int64)
+
+
+def _open(path: Path, wanted: tuple[str, ...]) -> tuple[bool, Iterator[tuple[int, list[str]]]]:
+    """Whether there are tenants, and an iterator of (line number, cells in the order wanted, tenant last)."""
+    rows = _rows(path)
+    first = next(rows, None)
+    if first is None:
+        raise InputError(f"{path}: empty, expected a header with {', '.join(wanted)}")
+    line, header = first[0], [name.strip().removeprefix("\ufeff") for name in first[1]]
+    if len(set(header)) < len(header):
+        raise InputError(f"{path}:{line}: a column appears twice in the header {', '.join(header)[:MAX_TEXT]}")
+    for name in wanted:
+        if name not in header:
+            found = f"{suggest(name, header)} (found: {', '.join(header)[:MAX_TEXT]})"
+            raise InputError(f"{path}:{line}: missing column {name!r}{found}")
+    has_tenant = TENANT_COLUMN in header
+    order = [header.index(name) for name in (*wanted, *((TENANT_COLUMN,) if has_tenant else ()))]
+
+    def cells() -> Iterator[tuple[int, list[str]]]:
+        for line, row in rows:
+            if len(row) != len(header):
+                raise InputError(f"{path}:{line}: found {len(row)} columns, the header has {len(header)}")
+            yield line, [row[index] for index in order]
+
+    return has_tenant, cells()
+
+
+def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """(line number, cells) of every row that is neither empty nor, before the header, a comment."""
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            yield from _csv_rows(file)
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path}: not UTF-8 text (byte {error.start} of a block)") from None
+    except OSError as error:
+        raise InputError(f"{path}: cannot read: {error.strerror}") from None
+    except csv.Error as error:
+        raise InputError(f"{path}: not a CSV file: {error}") from None
+
+
+def _csv_rows(file: TextIO) -> Iterator[tuple[int, list[str]]]:
+    reader = csv.reader(file, strict=True)
+    header_seen = False
+    for row in reader:
+        if not row or (not header_seen and row[0].lstrip("\ufeff").startswith("#")):
+            continue
+        header_seen = True
+        yield reader.line_num, row
+
+
+def _number(path: Path, line: int, column: str, text: str) -> float:
+    try:
+        value = float(text) if "_" not in text else math.nan
+    except ValueError:
+        value = math.nan
+    if not 0 <= value <= MAX_ARRIVAL_S:
+        raise InputError(
+            f"{path}:{line}: {column}: found {text[:MAX_TEXT]!r}, expected seconds from 0 to {MAX_ARRIVAL_S:g}"
+        )
+    return value
+
+
+def _tokens(path: Path, line: int, column: str, text: str) -> int:
+    digits = text.strip()
+    value = int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 12 else 0
+    if not 1 <= value <= MAX_TOKENS:
+        raise InputError(f"{path}:{line}: {column}: found {text[:MAX_TEXT]!r}, expected an integer of at least 1")
+    return value
