@@ -1,0 +1,13 @@
+"""A CPU socket with its memory channels."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from archsim.config.schemas.processor import CachedProcessor
+
+
+class Cpu(CachedProcessor):
+    """One socket; a host with several sockets is several devices of a system."""
+
+    kind: Literal["cpu"] = "cpu"
