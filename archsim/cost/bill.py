@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from archsim.config.schemas.cost import DeviceBill, Economics, NodeBill
 from archsim.cost.carbon import die_embodied_kg
 from archsim.cost.die import process_die_cost
 from archsim.cost.package import package_cost
 from archsim.errors import ConfigError
 
 if TYPE_CHECKING:
+    from archsim.config.schemas.cost import Cost
+    from archsim.config.schemas.economics import Economics
     from archsim.config.schemas.system import System
 
 _MM2_PER_M2 = 1e6
@@ -24,7 +25,7 @@ class UnitBill:
 
     name: str
     count: int
-    bill: DeviceBill | NodeBill | None
+    bill: Cost | None
     memory_bytes: float | None = None
 
 
@@ -40,7 +41,7 @@ class Purchase:
 def machine_bill(system: System) -> tuple[UnitBill, ...]:
     """The bills of a machine: one entry per unit, and `node` for the rest."""
     units = [UnitBill(name, unit.count, unit.bill, unit.memory_capacity) for name, unit in system.units.items()]
-    return (*units, UnitBill("node", 1, system.node))
+    return (*units, UnitBill("node", 1, system.cost.node))
 
 
 def price_unit(unit: UnitBill, economics: Economics) -> Purchase:
@@ -68,20 +69,18 @@ def price_unit(unit: UnitBill, economics: Economics) -> Purchase:
     )
 
 
-def _materials(bill: DeviceBill | NodeBill, economics: Economics) -> dict[str, float]:
+def _materials(bill: Cost, economics: Economics) -> dict[str, float]:
     """The bill of materials of one device, with the maker's margin on what is not bought ready-made."""
-    usd: dict[str, float] = {}
-    if isinstance(bill, DeviceBill):
-        usd = _silicon(bill, economics)
-        margin = (economics.server.markup - 1) * sum(usd.values())
-        if margin:
-            usd["margin"] = margin
+    usd = _silicon(bill, economics)
+    margin = (economics.server.markup - 1) * sum(usd.values())
+    if margin:
+        usd["margin"] = margin
     for name, part in bill.parts.items():
         usd[name] = usd.get(name, 0.0) + part.price * part.count
     return usd
 
 
-def _silicon(bill: DeviceBill, economics: Economics) -> dict[str, float]:
+def _silicon(bill: Cost, economics: Economics) -> dict[str, float]:
     usd: dict[str, float] = {}
     areas_mm2: list[float] = []
     for die in bill.dies:
@@ -101,20 +100,16 @@ def _silicon(bill: DeviceBill, economics: Economics) -> dict[str, float]:
 
 def _memory_difference_usd(unit: UnitBill, economics: Economics) -> float:
     """What memory the bill does not count costs, per device, margin included (negative if there is less)."""
-    if not isinstance(unit.bill, DeviceBill) or unit.bill.memory is None or unit.memory_bytes is None:
+    if unit.bill is None or unit.bill.memory is None or unit.memory_bytes is None:
         return 0.0
     memory = unit.bill.memory
     price = economics.memory(memory.technology).price * (1 + memory.area_overhead) * economics.server.markup
     return price * (unit.memory_bytes - memory.capacity)
 
 
-def _embodied_kg(
-    bill: DeviceBill | NodeBill, economics: Economics, memory_bytes: float | None = None
-) -> dict[str, float]:
+def _embodied_kg(bill: Cost, economics: Economics, memory_bytes: float | None = None) -> dict[str, float]:
     """Embodied carbon of one device by part."""
     kg = {name: part.embodied * part.count for name, part in bill.parts.items() if part.embodied}
-    if isinstance(bill, NodeBill):
-        return kg
     for die in bill.dies:
         process = economics.process(die.process)
         area_mm2 = die.area * _MM2_PER_M2
@@ -125,7 +120,8 @@ def _embodied_kg(
         technology = economics.memory(bill.memory.technology)
         capacity = bill.memory.capacity if memory_bytes is None else memory_bytes
         kg["memory"] = technology.embodied * capacity * (1 + bill.memory.area_overhead)
-    kg["package"] = economics.carbon.package * bill.packages
+    if bill.packages:
+        kg["package"] = economics.carbon.package * bill.packages
     return kg
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from archsim.config.schemas.cost import Carbon, Process
+    from archsim.config.schemas.economics import Carbon, Process
 
 _J_PER_KWH = 3.6e6
 

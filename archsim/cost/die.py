@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from archsim.errors import ConfigError
 
 if TYPE_CHECKING:
-    from archsim.config.schemas.cost import Economics, Wafer
+    from archsim.config.schemas.economics import Economics, Wafer
 
 _MM2_PER_CM2 = 100.0
 
@@ -66,7 +66,7 @@ def yield_exponential(defects: float) -> float:
 
 def yield_negative_binomial(defects: float, alpha: float = 3.0) -> float:
     """(1 + A D / alpha)^-alpha, Stapper; alpha -> infinity gives Poisson, alpha = 1 the exponential model."""
-    return (1.0 + defects / alpha) ** -alpha
+    return math.exp(-alpha * math.log1p(defects / alpha))
 
 
 def die_yield(area_mm2: float, defects_per_cm2: float, model: str = "negative-binomial", alpha: float = 3.0) -> float:

@@ -11,7 +11,7 @@ from archsim.cost.tco import YEAR_S, LifetimeCost, lifetime_cost, tokens_over_li
 from archsim.results import Cost
 
 if TYPE_CHECKING:
-    from archsim.config.schemas.cost import Economics
+    from archsim.config.schemas.economics import Economics
 
 _J_PER_KWH = 3.6e6
 

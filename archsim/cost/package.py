@@ -8,10 +8,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from archsim.cost.die import dies_by_area, die_yield
+from archsim.cost.die import die_yield, dies_by_area
 
 if TYPE_CHECKING:
-    from archsim.config.schemas.cost import Interposer, Package
+    from archsim.config.schemas.economics import Interposer, Package
 
 _SCRIBE_MM, _EDGE_MM = 0.2, 5.0  # Chiplet Actuary's street and rim, for interposer wafers
 

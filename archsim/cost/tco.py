@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from archsim.config.schemas.cost import Facility, Server
+    from archsim.config.schemas.economics import Facility, Server
 
 YEAR_S = 365.25 * 24 * 3600.0
 _J_PER_KWH = 3.6e6
@@ -20,7 +20,8 @@ def loan_interest_usd(principal_usd: float, yearly_rate: float, years: float) ->
     if yearly_rate == 0 or principal_usd == 0:
         return 0.0
     rate, months = yearly_rate / 12, 12 * years
-    return principal_usd * (rate * months / (1 - (1 + rate) ** -months) - 1)
+    repaid: float = rate * months / (1 - (1 + rate) ** -months)
+    return principal_usd * (repaid - 1)
 
 
 @dataclass(frozen=True)
