@@ -10,6 +10,7 @@ from archsim.cost.carbon import die_embodied_kg
 from archsim.cost.die import process_die_cost
 from archsim.cost.package import package_cost
 from archsim.errors import ConfigError
+from archsim.mapping.capacity import device_capacity_bytes
 
 if TYPE_CHECKING:
     from archsim.config.schemas.cost import Cost
@@ -39,8 +40,11 @@ class Purchase:
 
 
 def machine_bill(system: System) -> tuple[UnitBill, ...]:
-    """The bills of a machine: one entry per unit, and `node` for the rest."""
-    units = [UnitBill(name, unit.count, unit.bill, unit.memory_capacity) for name, unit in system.units.items()]
+    """The bills of a machine: one entry per unit, and `node` for the rest. Memory is charged where it is."""
+    units = [
+        UnitBill(name, unit.count, unit.bill, None if unit.memory_in else device_capacity_bytes(unit))
+        for name, unit in system.units.items()
+    ]
     return (*units, UnitBill("node", 1, system.cost.node))
 
 
