@@ -15,7 +15,7 @@ from archsim import cachedir  # noqa: F401  (sets NUMBA_CACHE_DIR before any ker
 
 if TYPE_CHECKING:
     from archsim.config import load as load
-    from archsim.execution.evaluate import evaluate as evaluate
+    from archsim.cost.evaluation import evaluate as evaluate
     from archsim.explore import explore as explore
     from archsim.memory import simulate_memory as simulate_memory
     from archsim.serving import serve as serve
@@ -28,7 +28,7 @@ _PUBLIC = {
     "load": "archsim.config",
     "load_system": "archsim.config",
     "load_model": "archsim.config",
-    "evaluate": "archsim.execution.evaluate",
+    "evaluate": "archsim.cost.evaluation",
     "serve": "archsim.serving",
     "explore": "archsim.explore",
     "simulate_memory": "archsim.memory",

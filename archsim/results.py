@@ -5,11 +5,29 @@ Every breakdown adds up to the number it explains; tests assert it.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 REPORT_SCHEMA = "archsim.report/1"
 VALIDATION_SCHEMA = "archsim.validation/1"
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """A scheduled task table as columns of equal length: what is exported and plotted.
+
+    Prefill starts at 0; the decode step (the first sampled length at or above the mean) follows it.
+    """
+
+    name: tuple[str, ...]
+    resource: tuple[str, ...]
+    phase: tuple[str, ...]
+    layer: NDArray[np.int64]  # -1 for what is outside the layers
+    start_s: NDArray[np.float64]
+    end_s: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -92,6 +110,7 @@ class Cost:
     operational_kgco2e_per_year: float
     breakdown: dict[str, float] = field(default_factory=dict)
     capex_breakdown: dict[str, float] = field(default_factory=dict)
+    assumptions: dict[str, float | str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -133,18 +152,8 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready; the timeline and the resolved configuration go to HDF5, not here."""
-        result = asdict(self)
+        result = asdict(replace(self, timeline=None, configuration={}))
         del result["timeline"], result["configuration"]
         return {"schema": REPORT_SCHEMA, **result}
 
 
-@dataclass(frozen=True)
-class Timeline:
-    """A scheduled task table as columns of equal length (see execution): what is exported and plotted."""
-
-    name: tuple[str, ...]
-    resource: tuple[str, ...]
-    phase: tuple[str, ...]
-    layer: tuple[int, ...]
-    start_s: tuple[float, ...]
-    end_s: tuple[float, ...]

@@ -20,9 +20,9 @@ class Operation:
     """
 
     kind: OperationKind
-    m: int
-    n: int
-    k: int = 0
+    m: float
+    n: float
+    k: float = 0
     count: int = 1
     a_bytes: float = 2.0
     b_bytes: float = 2.0

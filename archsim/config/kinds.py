@@ -35,6 +35,7 @@ KINDS = {
         Kind("memory", "memory:Memory", "hwconfigs/memory"),
         Kind("link", "link:Link", "hwconfigs/link"),
         Kind("cost", "cost:Cost", "hwconfigs/cost"),
+        Kind("economics", "economics:Economics", "hwconfigs/economics"),
         Kind("model", "model:Model", "workloads/models"),
         Kind("requests", "requests:Requests", "workloads/requests"),
         Kind("space", "space:Space", "workloads/spaces"),

@@ -216,9 +216,10 @@ def apply_override(document: Document, text: str) -> None:
                 target = target[key]
         else:
             raise ConfigError(f"{target!r} has no parts", file="--set", key=where)
-    full = tuple(int(key) if key.isdigit() else key for key in keys)
+    full: Path_ = tuple(int(key) if key.isdigit() else key for key in keys)
     document.marks = {path: place for path, place in document.marks.items() if path[: len(full)] != full}
     document.marks[full] = ("--set", 0)
+    _expand_uses(document, full, value, Path("--set"), ())
 
 
 def _set_item(target: list[Any], key: str, value: Any, last: bool, where: str) -> Any:

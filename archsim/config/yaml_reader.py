@@ -21,10 +21,14 @@ _PLAIN_TAGS = ("str", "int", "float", "bool", "null", "map", "seq")
 
 @dataclass
 class Document:
-    """A parsed file: plain `value`, and for every key path the (file, line) it was written at."""
+    """A parsed file: plain `value`, and for every key path the (file, line) it was written at.
+
+    `whole` holds the paths of mappings that came from a `use`: they replace what they are merged over.
+    """
 
     value: Any
     marks: dict[Path_, tuple[str, int]] = field(default_factory=dict)
+    whole: set[Path_] = field(default_factory=set)
 
     def mark(self, path: Path_) -> tuple[str, int] | None:
         """Where `path`, or its nearest ancestor with a known place, was written."""

@@ -1,0 +1,138 @@
+"""A machine: its units, the links between them, and the rules by which work is placed on them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from archsim.config.base import Config, Name, Preset
+from archsim.config.quantity import Bytes
+from archsim.config.schemas.cost import Cost
+from archsim.config.schemas.cpu import Cpu
+from archsim.config.schemas.economics import Economics
+from archsim.config.schemas.gpu import Gpu
+from archsim.config.schemas.link import Link
+from archsim.config.schemas.npu import Npu
+from archsim.config.schemas.pim import Pim
+from archsim.errors import unknown_name
+
+
+class _Unit(Config):
+    """`count` equal devices that work on the same operator, each on its shard."""
+
+    count: int = Field(gt=0, le=100_000, description="devices of this unit")
+    memory_capacity: Bytes | None = Field(
+        default=None, gt=0, description="memory of one device; none: what the device description says"
+    )
+    memory_in: Name | None = Field(default=None, description="unit whose memory holds this unit's data; none: its own")
+    bill: Cost | None = Field(default=None, description="what one device costs to buy and to make")
+
+
+class GpuUnit(_Unit):
+    """Graphics processors."""
+
+    type: Literal["gpu"]
+    device: Gpu
+
+
+class NpuUnit(_Unit):
+    """Neural processors."""
+
+    type: Literal["npu"]
+    device: Npu
+
+
+class CpuUnit(_Unit):
+    """Host processors."""
+
+    type: Literal["cpu"]
+    device: Cpu
+
+
+class PimUnit(_Unit):
+    """Memory that computes."""
+
+    type: Literal["pim"]
+    device: Pim
+
+
+Unit = Annotated[GpuUnit | NpuUnit | CpuUnit | PimUnit, Field(discriminator="type")]
+
+
+class Connection(Config):
+    """A link between the devices of one unit, or from each device of one unit to its partner of another."""
+
+    between: tuple[Name, Name] = Field(description="unit names; twice the same name: among its devices")
+    link: Link
+
+
+class Mapping(Config):
+    """The rules that place operators and overlap them."""
+
+    main: Name = Field(description="unit that runs every operator no other rule places")
+    prefill_attention: Name | None = Field(default=None, description="unit for prompt attention; none: main")
+    decode_attention: Name | None = Field(default=None, description="unit for decode attention; none: main")
+    data_parallel: int = Field(default=1, gt=0, description="groups of main devices that hold a copy of the model each")
+    attention_pipelining: Literal["none", "transfers", "full"] = Field(
+        default="none",
+        description="what overlaps with decode attention head by head: nothing, the transfers, or also qkv and output",
+    )
+    overlap_model: Literal["scheduled", "closed-form"] = Field(
+        default="scheduled",
+        description="scheduled: one task a head through the list scheduler; closed-form: the AttAcc simulator's "
+        "'longest stage plus one head of the others'",
+    )
+    ffn_coprocessing: bool = Field(
+        default=False, description="decode feed-forward weights shared out between main and the attention PIM"
+    )
+    sub_batches: int = Field(
+        default=1, gt=0, le=16, description="decode batch halves that run interleaved (NeuPIMs: 2)"
+    )
+    capacity: Literal["per-unit", "pooled"] = Field(
+        default="per-unit", description="pooled: all memories count as one, as AttAcc's own batch rule does"
+    )
+    reference_slips: bool = Field(
+        default=False,
+        description="copy the AttAcc simulator: prompt KV transfer free, no output projection to the vocabulary, heads "
+        "per device rounded down, co-processing free of energy and room, batch limit rounded up",
+    )
+
+
+class SystemCost(Config):
+    """What the whole machine costs beside its units, and at which prices."""
+
+    economics: Economics
+    node: Cost | None = Field(default=None, description="board, hosts, network, chassis, supplies: once per machine")
+
+
+class System(Preset):
+    """A machine."""
+
+    kind: Literal["system"] = "system"
+    units: dict[Name, Unit] = Field(min_length=1)
+    connections: dict[Name, Connection] = Field(default_factory=dict)
+    mapping: Mapping
+    cost: SystemCost
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> System:
+        mentioned = [self.mapping.main, self.mapping.prefill_attention, self.mapping.decode_attention]
+        mentioned += [unit.memory_in for unit in self.units.values()]
+        mentioned += [name for connection in self.connections.values() for name in connection.between]
+        for name in mentioned:
+            if name is not None and name not in self.units:
+                raise ValueError(unknown_name("unit", name, self.units))
+        if self.units[self.mapping.main].count % self.mapping.data_parallel:
+            raise ValueError(
+                f"found data_parallel {self.mapping.data_parallel}, which does not divide the "
+                f"{self.units[self.mapping.main].count} devices of {self.mapping.main!r}"
+            )
+        return self
+
+    def link_between(self, first: str, second: str) -> Link | None:
+        """The link that joins two units (or the devices of one), or None."""
+        for connection in self.connections.values():
+            if connection.between in ((first, second), (second, first)):
+                return connection.link
+        return None

@@ -1,0 +1,72 @@
+"""Fused attention in memory: the face that the command-level PIM models show to the evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from archsim.compute.per_config import PerConfig
+from archsim.config.schemas.pim import Pim
+from archsim.errors import ConfigError
+from archsim.mapping.plan import PimAttention
+
+if TYPE_CHECKING:
+    from archsim.memory.pim_device import PimDevice
+
+
+@dataclass(frozen=True)
+class AttentionCost:
+    """Score, softmax and context of one layer and step on one device.
+
+    energy_j      component -> J
+    time_split_s  cause -> s, adding up to seconds
+    uncounted_s   softmax time that the AttAcc simulator lets overlap but leaves out of the sum (its own slip)
+    """
+
+    seconds: float
+    energy_j: dict[str, float]
+    time_split_s: dict[str, float]
+    uncounted_s: float = 0.0
+
+
+AttentionModel = Callable[[Pim, PimAttention], AttentionCost]
+
+
+def _compile(pim: Pim) -> PimDevice:
+    from archsim.memory.pim_device import compile_pim
+
+    return compile_pim(pim)
+
+
+_compiled: PerConfig[Pim, PimDevice] = PerConfig(_compile)
+
+
+def simulated_attention(pim: Pim, work: PimAttention) -> AttentionCost:
+    """Attention by the command-level simulation of the memory.
+
+    Raises ConfigError if the units cannot multiply elements of the KV cache's size.
+    """
+    from archsim.memory.attacc import simulate_device_attention  # compiled kernels: only machines with PIM load them
+
+    element_bytes = int(work.kv_element_bytes)
+    if element_bytes != work.kv_element_bytes or element_bytes not in pim.element_bytes:
+        sizes = ", ".join(f"{size} B" for size in pim.element_bytes)
+        raise ConfigError(
+            f"found a KV cache with elements of {work.kv_element_bytes:g} B, {pim.name} multiplies {sizes}",
+            key="kv_dtype",
+        )
+    found = simulate_device_attention(
+        _compiled(pim), work.context_tokens, work.heads_per_device, work.head_size, element_bytes, work.queries_per_kv
+    )
+    uncounted_s = reference_softmax_s(pim, work) if pim.reference_slips is True else 0.0
+    return AttentionCost(found.seconds, found.energy_j, found.time_split_s, uncounted_s)
+
+
+def reference_softmax_s(pim: Pim, work: PimAttention) -> float:
+    """Softmax on the device by the roofline of the AttAcc simulator (c600051, src/devices.py)."""
+    elements = float(work.heads_per_device * work.queries_per_kv * work.context_tokens)
+    element_bytes = work.kv_element_bytes
+    compute_s = 5.0 * elements / (pim.softmax_flops * int(2 / element_bytes))
+    memory_s = 2.0 * elements * element_bytes / (pim.stack_bandwidth * pim.stacks)
+    return max(compute_s, memory_s)

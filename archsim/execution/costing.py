@@ -1,0 +1,122 @@
+"""Time, energy and traffic of every task of a plan, from the cycle models below."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from archsim.compute import time_operation
+from archsim.config.schemas.pim import Pim
+from archsim.config.schemas.system import System
+from archsim.errors import ConfigError
+from archsim.execution.attention import AttentionModel, simulated_attention
+from archsim.execution.coprocessing import coprocess
+from archsim.mapping.plan import AllReduce, Compute, Coprocessed, PimAttention, Plan, PlannedTask, Transfer
+from archsim.network.collectives import all_reduce_joules, all_reduce_seconds, transfer_joules, transfer_seconds
+
+
+@dataclass(frozen=True)
+class CostedTask:
+    """One run of a planned task: seconds on its resource; energy, FLOP and bytes over all devices."""
+
+    planned: PlannedTask
+    unit: str
+    seconds: float
+    energy_j: dict[str, float]
+    flop: float
+    bytes: float
+    bound: str
+    pim_share: float = 0.0  # of a co-processed operator's weights
+    uncounted_s: float = 0.0  # hides other work but is not counted, see AttentionCost
+
+    @property
+    def joules(self) -> float:
+        """All components together."""
+        return sum(self.energy_j.values())
+
+
+@dataclass(frozen=True)
+class Costing:
+    """How tasks are timed on a system.
+
+    attention         model of fused attention in memory; a validation run may put measured times here
+    coprocess_limit   largest share of the feed-forward weights the memory has room for
+    """
+
+    system: System
+    attention: AttentionModel
+    coprocess_limit: float = 1.0
+
+    @classmethod
+    def of(cls, system: System, coprocess_limit: float = 1.0) -> Costing:
+        """The simulator's own models."""
+        return cls(system, simulated_attention, coprocess_limit)
+
+    def cost(self, plan: Plan) -> list[CostedTask]:
+        """Every task of a plan, in its order."""
+        return [self._task(task) for task in plan.tasks]
+
+    def _task(self, task: PlannedTask) -> CostedTask:
+        work = task.work
+        if isinstance(work, Compute):
+            return self._compute(task, work)
+        if isinstance(work, PimAttention):
+            return self._attention(task, work)
+        if isinstance(work, Coprocessed):
+            return self._coprocessed(task, work)
+        return self._moved(task, work)
+
+    def _compute(self, task: PlannedTask, work: Compute) -> CostedTask:
+        found = time_operation(self.system.units[work.unit].device, work.operation)
+        energy = {f"{work.unit}.{part}": joules * work.devices for part, joules in found.energy_j.items()}
+        flop, moved = work.operation.flop * work.devices, found.bytes * work.devices
+        return CostedTask(task, work.unit, found.seconds, energy, flop, moved, found.bound)
+
+    def _attention(self, task: PlannedTask, work: PimAttention) -> CostedTask:
+        found = self.attention(_pim(self.system, work.unit), work)
+        energy = {f"{work.unit}.{part}": joules * work.devices for part, joules in found.energy_j.items()}
+        moved = (
+            2.0 * work.heads_per_device * work.context_tokens * work.head_size * work.kv_element_bytes * work.devices
+        )
+        seconds, uncounted_s = found.seconds, found.uncounted_s
+        return CostedTask(task, work.unit, seconds, energy, work.flop, moved, "pim", uncounted_s=uncounted_s)
+
+    def _coprocessed(self, task: PlannedTask, work: Coprocessed) -> CostedTask:
+        alone = self._compute(task, work.compute)
+        pim = _pim(self.system, work.pim_unit)
+        unit = self.system.units[work.compute.unit]
+        assert unit.type != "pim"
+        slips = self.system.mapping.reference_slips
+        share, seconds, pim_energy = coprocess(
+            unit.device,
+            pim,
+            work,
+            alone.seconds,
+            alone.bound,
+            self.coprocess_limit,
+            slips,
+        )
+        if slips:
+            return CostedTask(task, alone.unit, seconds, alone.energy_j, alone.flop, alone.bytes, alone.bound, share)
+        energy = {part: joules * (1.0 - share) for part, joules in alone.energy_j.items()}
+        energy |= {f"{work.pim_unit}.{part}": joules * work.pim_devices for part, joules in pim_energy.items()}
+        name = f"{alone.unit}+{work.pim_unit}" if share > 0 else alone.unit
+        return CostedTask(task, name, seconds, energy, alone.flop, alone.bytes * (1.0 - share), alone.bound, share)
+
+    def _moved(self, task: PlannedTask, work: AllReduce | Transfer) -> CostedTask:
+        link = self.system.connections[work.connection].link
+        if isinstance(work, AllReduce):
+            seconds = all_reduce_seconds(link, work.ranks, work.bytes)
+            joules = all_reduce_joules(link, work.ranks, work.bytes) * work.groups
+            moved = work.bytes * work.ranks * work.groups
+        else:
+            seconds = transfer_seconds(link, work.bytes_per_link)
+            joules = transfer_joules(link, work.bytes_per_link) * work.links
+            moved = work.bytes_per_link * work.links
+        return CostedTask(task, work.connection, seconds, {f"{work.connection}.link": joules}, 0.0, moved, "link")
+
+
+def _pim(system: System, name: str) -> Pim:
+    unit = system.units[name]
+    if unit.type != "pim":
+        raise ConfigError(f"unit {name!r} is a {unit.type}, fused attention needs a pim", file=system.name)
+    return unit.device

@@ -1,0 +1,107 @@
+"""The task table: rows of (duration, resource, urgency) with a precedence graph, and its schedule."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archsim.errors import ArchsimError
+
+PS_PER_S = 1e12
+TASK_DTYPE = np.dtype([("duration_ps", "<i8"), ("resource", "<i8"), ("priority", "<i8"), ("operator", "<i8")])
+
+
+@dataclass
+class TaskTableBuilder:
+    """Collects tasks; `build` freezes them into arrays.
+
+    >>> table = TaskTableBuilder()
+    >>> first = table.add("gpu", 1e-6, operator=0)
+    >>> second = table.add("link", 2e-6, operator=1, after=[first])
+    """
+
+    resources: list[str] = field(default_factory=list)
+    _rows: list[tuple[int, int, int, int]] = field(default_factory=list)
+    _edges: list[tuple[int, int]] = field(default_factory=list)
+
+    def add(
+        self, resource: str, seconds: float, operator: int, after: Sequence[int] = (), priority: int | None = None
+    ) -> int:
+        """Add a task and return its number; `operator` says which operator it is a part of."""
+        if resource not in self.resources:
+            self.resources.append(resource)
+        task = len(self._rows)
+        urgency = task if priority is None else priority
+        self._rows.append((round(seconds * PS_PER_S), self.resources.index(resource), urgency, operator))
+        self._edges.extend((before, task) for before in after)
+        return task
+
+    def build(self) -> TaskTable:
+        """The finished table."""
+        rows = np.array(self._rows, dtype=TASK_DTYPE)
+        edges = np.array(self._edges, dtype=np.int64).reshape(-1, 2)
+        edges = edges[np.argsort(edges[:, 0], kind="stable")]
+        starts = np.searchsorted(edges[:, 0], np.arange(len(rows) + 1))
+        return TaskTable(rows, starts.astype(np.int64), np.ascontiguousarray(edges[:, 1]), tuple(self.resources))
+
+
+@dataclass(frozen=True)
+class TaskTable:
+    """rows (tasks,) TASK_DTYPE; successors of task i: successor[successor_start[i]:successor_start[i + 1]]."""
+
+    rows: NDArray[np.void]
+    successor_start: NDArray[np.int64]
+    successor: NDArray[np.int64]
+    resources: tuple[str, ...]
+
+    def schedule(self) -> Schedule:
+        """List-schedule the table. Raises ArchsimError if the precedence graph has a cycle."""
+        from archsim.execution.schedule_kernels import schedule
+
+        start_ps, end_ps = schedule(
+            np.ascontiguousarray(self.rows["duration_ps"]),
+            np.ascontiguousarray(self.rows["resource"]),
+            np.ascontiguousarray(self.rows["priority"]),
+            self.successor_start,
+            self.successor,
+            len(self.resources),
+        )
+        if start_ps.size and start_ps.min() < 0:
+            raise ArchsimError("the task graph has a cycle")
+        return Schedule(self, start_ps, end_ps)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """When every task of a table runs, in picoseconds."""
+
+    table: TaskTable
+    start_ps: NDArray[np.int64]
+    end_ps: NDArray[np.int64]
+
+    @property
+    def makespan_s(self) -> float:
+        """End of the last task."""
+        return float(self.end_ps.max()) / PS_PER_S if self.end_ps.size else 0.0
+
+    def exposed_s(self, operators: int) -> NDArray[np.float64]:
+        """The makespan shared out over the operators: (operators + 1,) seconds, the last entry is idle time.
+
+        Every instant goes to the operators running in it; where several run, to the one whose task ends last in
+        the overlap chain, i.e. the running task that started first. Adds up to the makespan.
+        """
+        shares = np.zeros(operators + 1, dtype=np.int64)
+        order = np.argsort(self.start_ps, kind="stable")
+        reached = np.int64(0)
+        for task in order:
+            start, end = max(self.start_ps[task], reached), self.end_ps[task]
+            if start > reached:
+                shares[operators] += start - reached
+                reached = start
+            if end > reached:
+                shares[self.table.rows["operator"][task]] += end - reached
+                reached = end
+        return shares / PS_PER_S

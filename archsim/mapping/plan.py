@@ -1,0 +1,255 @@
+"""From an operator graph to a plan: which unit runs what, what moves over which link, what waits for what.
+
+A plan knows shapes and places, no times: those come from the execution floor.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import networkx as nx
+
+from archsim.compute.operation import Operation
+from archsim.config.schemas.model import Model
+from archsim.config.schemas.system import System
+from archsim.errors import ConfigError
+from archsim.mapping.shard import ATTENTION, is_ffn_weight, is_row_split, shard
+from archsim.workload.operator import Operator
+
+PIPELINED_GEMMS = ("qkv", "attention_out")
+
+
+@dataclass(frozen=True)
+class Compute:
+    """One operator, sharded over the devices of a unit."""
+
+    unit: str
+    operation: Operation
+    devices: int
+
+
+@dataclass(frozen=True)
+class PimAttention:
+    """Score, softmax and context of a decode step as one program of a memory that computes."""
+
+    unit: str
+    devices: int
+    heads_per_device: int  # key/value heads x requests
+    queries_per_kv: int
+    context_tokens: int
+    head_size: int
+    kv_element_bytes: float
+    flop: float  # of the whole batch
+
+
+@dataclass(frozen=True)
+class AllReduce:
+    """Sum of partial results over the devices of one unit; `bytes` is one device's whole tensor."""
+
+    connection: str
+    ranks: int
+    groups: int
+    bytes: float
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """Bytes over each of `links` parallel links of a connection."""
+
+    connection: str
+    links: int
+    bytes_per_link: float
+
+
+@dataclass(frozen=True)
+class Coprocessed:
+    """A weight GEMM shared out between the main unit and a memory that holds a part of the weights."""
+
+    compute: Compute
+    pim_unit: str
+    pim_devices: int
+    weight_bytes: float  # of one main device's shard
+
+
+Work = Compute | PimAttention | AllReduce | Transfer | Coprocessed
+
+
+@dataclass(frozen=True)
+class PlannedTask:
+    """One line of the plan; `resource` is what it occupies, `heads` how many head-level parts it may be cut into."""
+
+    name: str
+    resource: str
+    work: Work
+    repeat: int
+    after: tuple[str, ...]
+    heads: int = 1
+
+
+@dataclass
+class Plan:
+    """Everything one pass (a prefill, or one decode step) does, in order."""
+
+    system: System
+    model: Model
+    phase: str
+    layers: int
+    tasks: list[PlannedTask] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Places:
+    """Units and parallel degrees that follow from a system's rules."""
+
+    main: str
+    attention: str
+    kv_home: str
+    ways: int  # devices of one model copy
+    groups: int  # model copies
+
+    @classmethod
+    def of(cls, system: System, phase: str) -> Places:
+        """The places of a phase."""
+        rules = system.mapping
+        decode_unit = rules.decode_attention or rules.main
+        unit = decode_unit if phase == "decode" else (rules.prefill_attention or rules.main)
+        groups = rules.data_parallel
+        return cls(rules.main, unit, decode_unit, system.units[rules.main].count // groups, groups)
+
+
+def make_plan(system: System, model: Model, graph: nx.DiGraph) -> Plan:
+    """Place every operator of `graph` (one model copy's share of the batch) on `system`.
+
+    Raises ConfigError if an operator would have to move over a link the system does not have.
+    """
+    return _Planner(system, model, graph).plan()
+
+
+class _Planner:
+    def __init__(self, system: System, model: Model, graph: nx.DiGraph) -> None:
+        self._system, self._model, self._graph = system, model, graph
+        self._phase = str(graph.graph["phase"])
+        self._places = Places.of(system, self._phase)
+        self._slips = system.mapping.reference_slips
+        self._plan = Plan(system, model, self._phase, model.layers)
+        self._produced: dict[str, str] = {}  # operator -> task whose end makes its result available
+        self._partial: set[str] = set()  # operators whose result is a partial sum on every device
+
+    def plan(self) -> Plan:
+        for name in nx.topological_sort(self._graph):
+            operator: Operator = self._graph.nodes[name]["operator"]
+            self._place(operator)
+        return self._plan
+
+    def _place(self, operator: Operator) -> None:
+        unit = self._unit_of(operator)
+        before = [self._moved(name, unit) for name in self._graph.predecessors(operator.name)]
+        fused = self._system.units[unit].type == "pim" and operator.kind in ATTENTION
+        if fused and operator.kind != "score":
+            self._produced[operator.name] = before[0]  # a part of the fused attention program
+            return
+        if self._sums_partials(operator):
+            before = [self._reduce(operator, before)]
+        name = "attention" if fused else operator.name
+        work = self._attention(operator, unit) if fused else self._work(operator, unit)
+        self._add(name, unit, work, operator.repeat, before, self._heads(operator))
+        self._produced[operator.name] = name
+        if operator.name == "qkv" and self._phase == "prefill":
+            self._store_kv(operator)
+
+    def _sums_partials(self, operator: Operator) -> bool:
+        """Follow partial sums: additions keep them partial, anything else needs them summed over the devices."""
+        if self._places.ways == 1:
+            return False
+        inherited = any(name in self._partial for name in self._graph.predecessors(operator.name))
+        if is_row_split(operator) or (inherited and operator.kind == "add"):
+            self._partial.add(operator.name)
+            return False
+        return inherited
+
+    def _unit_of(self, operator: Operator) -> str:
+        return self._places.attention if operator.kind in ATTENTION else self._places.main
+
+    def _work(self, operator: Operator, unit: str) -> Work:
+        ways = self._system.units[unit].count // self._places.groups
+        operation = shard(operator, ways, self._model.key_value_heads, self._slips)
+        compute = Compute(unit, operation, self._system.units[unit].count)
+        helper = self._places.attention
+        coprocessed = self._system.mapping.ffn_coprocessing and self._system.units[helper].type == "pim"
+        if coprocessed and self._phase == "decode" and is_ffn_weight(operator):
+            weight_bytes = operation.n * operation.k * operation.count * operation.b_bytes
+            return Coprocessed(compute, helper, self._system.units[helper].count, weight_bytes)
+        return compute
+
+    def _attention(self, score: Operator, unit: str) -> PimAttention:
+        devices = self._system.units[unit].count
+        operation = shard(score, devices // self._places.groups, self._model.key_value_heads, self._slips)
+        flop = sum(self._graph.nodes[name]["operator"].flop for name in ATTENTION)
+        return PimAttention(
+            unit, devices, operation.count, operation.m, score.n, score.k, score.b_bytes, flop * self._places.groups
+        )
+
+    def _heads(self, operator: Operator) -> int:
+        """Into how many head-level parts the pipelining rule lets this operator be cut."""
+        rule = self._system.mapping.attention_pipelining
+        if rule == "none" or self._phase != "decode" or self._places.attention == self._places.main:
+            return 1
+        cut = operator.kind in ATTENTION or (rule == "full" and operator.name in PIPELINED_GEMMS)
+        return self._shard_heads() if cut else 1
+
+    def _shard_heads(self) -> int:
+        return max(1, math.ceil(self._model.heads / self._places.ways))
+
+    def _moved(self, source: str, unit: str) -> str:
+        """The task after which the result of `source` is at `unit`: a transfer, if it was made elsewhere."""
+        producer: Operator = self._graph.nodes[source]["operator"]
+        task = self._produced[source]
+        origin = self._unit_of(producer)
+        if origin == unit:
+            return task
+        name = f"{source}_to_{unit}"
+        if all(planned.name != name for planned in self._plan.tasks):
+            connection, links = self._connection(origin, unit)
+            total_bytes = producer.write_bytes * self._places.groups
+            work = Transfer(connection, links, total_bytes / links)
+            rule = self._system.mapping.attention_pipelining
+            heads = self._shard_heads() if self._phase == "decode" and rule != "none" else 1
+            self._add(name, f"{connection}:{origin}->{unit}", work, producer.repeat, [task], heads)
+        return name
+
+    def _store_kv(self, qkv: Operator) -> None:
+        """Prompt keys and values travel to the memory where decode attention will need them."""
+        home = self._places.kv_home
+        if home == self._places.attention or self._slips or self._shares_memory(home):
+            return
+        connection, links = self._connection(self._places.main, home)
+        per_token = 2 * self._model.key_value_heads * self._model.head_size * self._model.kv_element_bytes
+        work = Transfer(connection, links, qkv.m * per_token * self._places.groups / links)
+        self._add("store_kv", f"{connection}:{self._places.main}->{home}", work, qkv.repeat, ["qkv"], 1)
+
+    def _shares_memory(self, home: str) -> bool:
+        units = self._system.units
+        return self._places.main in (home, units[home].memory_in) or units[self._places.main].memory_in == home
+
+    def _reduce(self, operator: Operator, after: list[str]) -> str:
+        connection, _ = self._connection(self._places.main, self._places.main)
+        name = f"all_reduce_{operator.name.removeprefix('norm_')}"
+        size = operator.m * operator.n * operator.a_bytes
+        work = AllReduce(connection, self._places.ways, self._places.groups, size)
+        self._add(name, connection, work, operator.repeat, after, 1)
+        return name
+
+    def _connection(self, first: str, second: str) -> tuple[str, int]:
+        """Name of the connection between two units, and how many links of it work in parallel."""
+        for name, connection in self._system.connections.items():
+            if connection.between in ((first, second), (second, first)):
+                return name, self._system.units[connection.between[0]].count
+        known = ", ".join(f"{c.between[0]}-{c.between[1]}" for c in self._system.connections.values()) or "none"
+        raise ConfigError(
+            f"data moves between {first!r} and {second!r}, but no connection joins them (there are: {known})",
+            file=self._system.name, key="connections",
+        )  # fmt: skip
+
+    def _add(self, name: str, resource: str, work: Work, repeat: int, after: list[str], heads: int) -> None:
+        self._plan.tasks.append(PlannedTask(name, resource, work, repeat, tuple(dict.fromkeys(after)), heads))
