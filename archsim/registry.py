@@ -37,6 +37,10 @@ class Registry(Generic[T]):
             raise UsageError(unknown_name(self._what, name, self._items))
         return self._items[name]
 
+    def peek(self, name: str) -> T | None:
+        """What is registered under `name` so far, without importing anything."""
+        return self._items.get(name)
+
     def names(self) -> list[str]:
         """All names, sorted."""
         self._load()

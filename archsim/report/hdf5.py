@@ -129,7 +129,7 @@ def flatten(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested mappings and lists -> {dotted path: scalar}; None is left out."""
     flat: dict[str, Any] = {}
     for key, value in document.items():
-        path = f"{prefix}{key}".replace("/", "|")  # a slash would open a group
+        path = prefix + str(key).replace("/", "_").replace(".", "_")  # a slash would open a group
         if isinstance(value, list):
             value = {str(index): item for index, item in enumerate(value)}
         if isinstance(value, Mapping):

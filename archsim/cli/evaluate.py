@@ -1,0 +1,73 @@
+"""`archsim evaluate`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from archsim.cli.options import Output, output_options, override_option
+from archsim.cli.request import Batch, batch_size, request_options, split_overrides
+
+if TYPE_CHECKING:
+    from archsim.results import Report
+
+
+@click.command()
+@click.argument("system")
+@click.argument("workload")
+@request_options
+@click.option("--exact", is_flag=True, help="Simulate every KV length instead of sampling them.")
+@override_option
+@output_options()
+def evaluate(
+    system: str,
+    workload: str,
+    batch: Batch,
+    input_len: int,
+    output_len: int,
+    exact: bool,
+    overrides: tuple[str, ...],
+    output: Output,
+) -> None:
+    """Latency, energy and cost of WORKLOAD on SYSTEM.
+
+    Both are the name of a preset (`archsim list systems`, `archsim list models`) or the path of a YAML file; WORKLOAD
+    may also be a Hugging Face config.json. `--set workload.PATH=VALUE` overrides the workload, others the system.
+    """
+    from archsim.config import load_model, load_system
+    from archsim.execution.evaluate import evaluate as run
+
+    of_system, of_workload = split_overrides(overrides)
+    machine, model = load_system(system, of_system), load_model(workload, of_workload)
+    size = batch_size(batch, machine, model, input_len, output_len)
+    report = run(machine, model, batch=size, input_len=input_len, output_len=output_len, exact=exact)
+    emit_report(report, output)
+
+
+def emit_report(report: Report, output: Output) -> None:
+    """Files, then the report as tables or JSON."""
+    from archsim.report.terminal import print_report
+
+    output.emit(
+        report,
+        lambda console: print_report(report, console),
+        write_hdf5=lambda path: _hdf5(path, report),
+        write_perfetto=lambda path: _perfetto(path, report),
+    )
+
+
+def _hdf5(path: Path, report: Report) -> None:
+    from archsim.report.hdf5 import write_hdf5
+
+    write_hdf5(path, report)
+
+
+def _perfetto(path: Path, report: Report) -> None:
+    from archsim.errors import UsageError
+    from archsim.report.perfetto import write_perfetto
+
+    if report.timeline is None:
+        raise UsageError("this result has no timeline to write")
+    write_perfetto(path, report.timeline)
