@@ -9,7 +9,7 @@ from fractions import Fraction
 
 from archsim.errors import ConfigError, unknown_name
 
-_TOKEN = re.compile(r"\s*(?:(\d+(?:\.\d*)?|\.\d+)|([A-Za-z_]\w*)|(//|[-+*/(),]))")
+_WORD = re.compile(r"\s*(?:(\d+(?:\.\d*)?|\.\d+)|([A-Za-z_]\w*)|(//|[-+*/(),]))")
 _FUNCTIONS: dict[str, Callable[..., Fraction]] = {
     "max": max,
     "min": min,
@@ -35,34 +35,34 @@ class _Parser:
 
     def __init__(self, text: str, names: Mapping[str, int | Fraction]) -> None:
         self.text, self.names = text, names
-        self.tokens = self._tokens(text)
+        self.words = self._words(text)
         self.at = 0
         self.depth = 0
 
     def error(self, problem: str) -> ConfigError:
         return ConfigError(f"expression {self.text!r}: {problem}")
 
-    def _tokens(self, text: str) -> list[str]:
-        tokens, position = [], 0
+    def _words(self, text: str) -> list[str]:
+        words, position = [], 0
         while position < len(text.rstrip()):
-            match = _TOKEN.match(text, position)
+            match = _WORD.match(text, position)
             if match is None:
                 raise self.error(f"unexpected {text[position:].strip()[:10]!r}")
-            tokens.append(match.group(match.lastindex or 0))
+            words.append(match.group(match.lastindex or 0))
             position = match.end()
-        return tokens
+        return words
 
     def peek(self) -> str:
-        return self.tokens[self.at] if self.at < len(self.tokens) else ""
+        return self.words[self.at] if self.at < len(self.words) else ""
 
     def take(self) -> str:
-        token = self.peek()
+        word = self.peek()
         self.at += 1
-        return token
+        return word
 
-    def expect(self, token: str) -> None:
-        if self.take() != token:
-            raise self.error(f"expected {token!r}")
+    def expect(self, word: str) -> None:
+        if self.take() != word:
+            raise self.error(f"expected {word!r}")
 
     def sum(self) -> Fraction:
         value = self.product()
@@ -85,22 +85,22 @@ class _Parser:
         self.depth += 1
         if self.depth > 50:
             raise self.error("nested too deeply")
-        token = self.take()
-        if token == "-":
+        word = self.take()
+        if word == "-":
             value = -self.factor()
-        elif token == "(":
+        elif word == "(":
             value = self.sum()
             self.expect(")")
-        elif token[:1].isdigit() or token[:1] == ".":
-            value = Fraction(token)
-        elif token in _FUNCTIONS and self.peek() == "(":
-            value = self._call(token)
-        elif token in self.names:
-            value = Fraction(self.names[token])
-        elif token[:1].isalpha() or token[:1] == "_":
-            raise self.error(unknown_name("timing", token, self.names))
+        elif word[:1].isdigit() or word[:1] == ".":
+            value = Fraction(word)
+        elif word in _FUNCTIONS and self.peek() == "(":
+            value = self._call(word)
+        elif word in self.names:
+            value = Fraction(self.names[word])
+        elif word[:1].isalpha() or word[:1] == "_":
+            raise self.error(unknown_name("timing", word, self.names))
         else:
-            raise self.error(f"unexpected {token!r}" if token else "ends too early")
+            raise self.error(f"unexpected {word!r}" if word else "ends too early")
         self.depth -= 1
         return value
 

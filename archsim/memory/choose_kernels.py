@@ -1,0 +1,222 @@
+"""Which command may issue at a tick: first-ready, first-come-first-served over the candidate lists.
+
+A choice is one integer, `value * 4 + source`: source 0 nothing, 1 active list (value: position), 2 front of the
+priority queue, 3 read or write buffer (value: request key * 4 + candidate class). Column commands qualify if
+`what & 1`, row commands if `what & 2`; `what & 4` restricts row commands to precharges (falling edge).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from archsim.memory import layout_kernels as L
+from archsim.memory.bank_kernels import class_bound, ready_at, scope_ready_at
+
+Array = NDArray[np.int64]
+
+
+@njit(cache=True, nogil=True)
+def scan(s: Array, o: int, d: int, c: int, t: int) -> int:
+    """Key of the oldest candidate of class `c` that is ready at `t`, or NO_KEY; sets the class's lower bound."""
+    q = d * 3 + c
+    n = s[o + L.H_LIST_N + q]
+    e = o + L.LISTS + q * L.LIST_SIZE
+    f = d
+    field = L.B_LIST + 4 * d + L.B_HIT
+    if c > 0:
+        f = c + 1
+        field += 1  # B_MISS
+    best, low = L.NO_KEY, L.INF
+    for k in range(n):
+        ready = s[e + 2 * k + 1]
+        if ready <= t:
+            b = s[e + 2 * k]
+            if c == 2 and s[b + L.B_ACTIVE] > 0 and s[o + L.H_ACTIVE_N] > 0:
+                continue  # guarded: an activated request waits for this row
+            ready = ready_at(s, b, f)
+            s[e + 2 * k + 1] = ready
+            if ready <= t:
+                key = s[b + field]
+                if c == 2 and s[L.G_ROWHIT] != 0 and not _no_older_hit(s, o, b, d):
+                    continue  # `column` makes the list be looked at again
+                if key < best:
+                    best = key
+        elif c == 2:
+            b = s[e + 2 * k]
+            if s[b + L.B_ACTIVE] > 0 and s[o + L.H_ACTIVE_N] > 0:
+                continue
+        if ready < low:
+            low = ready
+    s[o + L.H_LIST_MIN + q] = low
+    return best
+
+
+@njit(cache=True, nogil=True)
+def _no_older_hit(s: Array, o: int, b: int, d: int) -> bool:
+    hit, miss = s[b + L.B_LIST + 4 * d + L.B_HIT], s[b + L.B_LIST + 4 * d + L.B_MISS]
+    if hit == L.NO_KEY:
+        return True
+    base = s[o + L.H_SLOTS]
+    arrival = s[base + (miss & L.SLOT_MASK) * L.SLOT_SIZE + L.S_ARRIVAL]
+    return bool(s[base + (hit & L.SLOT_MASK) * L.SLOT_SIZE + L.S_ARRIVAL] > arrival)
+
+
+@njit(cache=True, nogil=True)
+def pick_buffer(s: Array, o: int, t: int, what: int) -> int:
+    """Best of the read or write buffer (the current mode's)."""
+    d = s[o + L.H_MODE]
+    best, best_class = L.NO_KEY, 0
+    if what & 1 and s[o + L.H_LIST_MIN + 3 * d] <= t and class_bound(s, o, d) <= t:
+        best = scan(s, o, d, 0, t)
+    if what & 2:
+        m = o + L.H_LIST_MIN + 3 * d
+        if s[m + 1] <= t and what & 4 == 0 and s[o + L.H_PENDING] < 0 and class_bound(s, o, L.F_ACT) <= t:
+            key = scan(s, o, d, 1, t)
+            if key < best:
+                best, best_class = key, 1
+        if s[m + 2] <= t and class_bound(s, o, L.F_PRE) <= t:
+            if what & 4 and t == s[o + L.H_PAIR_END]:
+                key = _scan_paired(s, o, d, t)
+            else:
+                key = scan(s, o, d, 2, t)
+            if key < best:
+                best, best_class = key, 2
+    if best == L.NO_KEY:
+        return 0
+    return (best * 4 + best_class) * 4 + 3
+
+
+@njit(cache=True, nogil=True)
+def pair_allows(s: Array, o: int, b: int, single: bool) -> bool:
+    """May a precharge to `b` share the clock with the row command of its first half (HBM3)?"""
+    other = s[o + L.H_PAIR_BANK]
+    if s[b + L.B_N1] != s[other + L.B_N1]:
+        return True
+    command = s[o + L.H_PAIR_CMD]
+    return single and command != L.PREA and command != L.REFAB and b != other
+
+
+@njit(cache=True, nogil=True)
+def _scan_paired(s: Array, o: int, d: int, t: int) -> int:
+    """`scan` for precharges under the pairing rule; leaves the lower bound alone."""
+    q = d * 3 + 2
+    e = o + L.LISTS + q * L.LIST_SIZE
+    best = L.NO_KEY
+    for k in range(s[o + L.H_LIST_N + q]):
+        b = s[e + 2 * k]
+        if s[b + L.B_ACTIVE] > 0 and s[o + L.H_ACTIVE_N] > 0:
+            continue
+        key = s[b + L.B_LIST + 4 * d + L.B_MISS]
+        if key < best and ready_at(s, b, L.F_PRE) <= t and pair_allows(s, o, b, True):
+            if s[L.G_ROWHIT] == 0 or _no_older_hit(s, o, b, d):
+                best = key
+    return best
+
+
+@njit(cache=True, nogil=True)
+def pick_active(s: Array, o: int, t: int, what: int) -> int:
+    """Position of the oldest entry of the active list that may issue, or -1; sets the list's lower bound."""
+    a = s[o + L.H_ACTIVE]
+    best, best_arrival, low = -1, L.INF, L.INF
+    fixed = s[L.G_CLOSED] == 0  # without auto-precharge an activated row stays open until its request is served
+    for k in range(s[o + L.H_ACTIVE_N]):
+        ready = s[a + 2 * k + 1]
+        if fixed and ready > t:
+            low = min(low, ready)
+            continue
+        i = s[a + 2 * k]
+        b = s[i + L.S_BANK]
+        row = s[b + L.B_ROW]
+        if row == s[i + L.S_ROW]:
+            ready = ready_at(s, b, s[i + L.S_KIND] & 1)
+        elif what & 2 == 0 or row == L.OPENING:
+            continue
+        elif row == L.CLOSED:
+            if s[o + L.H_PENDING] >= 0:
+                continue
+            ready = ready_at(s, b, L.F_ACT)
+        else:
+            ready = ready_at(s, b, L.F_PRE)
+        s[a + 2 * k + 1] = ready
+        low = min(low, ready)
+        if ready <= t and s[i + L.S_ARRIVAL] < best_arrival:
+            best, best_arrival = k, s[i + L.S_ARRIVAL]
+    s[o + L.H_ACTIVE_MIN] = low
+    return best
+
+
+@njit(cache=True, nogil=True)
+def front_command(s: Array, o: int) -> int:
+    """The command the front of the priority queue needs now."""
+    e = s[o + L.H_PRIO] + 2 * s[o + L.H_PRIO_HEAD]
+    command, b = s[e], s[e + 1]
+    if command == L.REFAB:
+        if s[o + L.H_OPEN + s[b + L.B_N1]] > 0:
+            return L.PREA
+    elif command == L.REFPB:
+        if s[b + L.B_ROW] != L.CLOSED:
+            return L.PRE
+    return int(command)
+
+
+@njit(cache=True, nogil=True)
+def front_ready(s: Array, o: int) -> int:
+    """Earliest tick of the front of the priority queue, INF while a guard or a pending activation holds it."""
+    e = s[o + L.H_PRIO] + 2 * s[o + L.H_PRIO_HEAD]
+    b = s[e + 1]
+    command = front_command(s, o)
+    pending = s[o + L.H_PENDING]
+    if command == L.PREA or command == L.PRE:
+        held = s[b + L.B_ACTIVE]
+        if command == L.PREA:
+            held = s[o + L.H_GUARD + s[b + L.B_N1]]
+        if held > 0 and s[o + L.H_ACTIVE_N] > 0:
+            return L.INF
+    if pending >= 0:
+        other = s[pending + L.S_BANK]
+        wide = command == L.PREA or command == L.REFAB
+        if b == other or (wide and s[b + L.B_N1] == s[other + L.B_N1]):
+            return L.INF
+    if command == L.PREA:
+        return scope_ready_at(s, b, L.F_PREA)
+    if command == L.REFAB:
+        return scope_ready_at(s, b, L.F_REFAB)
+    if command == L.PRE:
+        return ready_at(s, b, L.F_PRE)
+    return ready_at(s, b, L.F_REFPB)
+
+
+@njit(cache=True, nogil=True)
+def mode_changes(s: Array, o: int) -> bool:
+    """Would an evaluation of the write mode switch it?"""
+    if s[o + L.H_MODE] == 0:
+        return bool(s[o + L.H_NW] > s[L.G_HI] or s[o + L.H_N] == 0)
+    return bool(s[o + L.H_NW] < s[L.G_LO] and s[o + L.H_N] > 0)
+
+
+@njit(cache=True, nogil=True)
+def choose(s: Array, o: int, t: int, what: int) -> int:
+    """The command of one slot at `t` (see the module text), after an evaluation of the write mode where it is reached."""
+    if what & 1 and s[o + L.H_ACTIVE_N] > 0 and s[o + L.H_ACTIVE_MIN] <= t:
+        k = pick_active(s, o, t, what)
+        if k >= 0:
+            return k * 4 + 1
+    if s[o + L.H_PRIO_N] > 0:
+        if what & 2 and front_ready(s, o) <= t and (what & 4 == 0 or _front_falls(s, o, t)):
+            return 2
+        return 0
+    if mode_changes(s, o):
+        s[o + L.H_MODE] = 1 - s[o + L.H_MODE]
+    return pick_buffer(s, o, t, what)
+
+
+@njit(cache=True, nogil=True)
+def _front_falls(s: Array, o: int, t: int) -> bool:
+    """May the front of the priority queue issue on a falling edge?"""
+    command = front_command(s, o)
+    if command != L.PRE and command != L.PREA:
+        return False
+    b = s[s[o + L.H_PRIO] + 2 * s[o + L.H_PRIO_HEAD] + 1]
+    return t != s[o + L.H_PAIR_END] or pair_allows(s, o, b, command == L.PRE)

@@ -1,0 +1,84 @@
+"""Where everything lies in the engine's one int64 array `s`: names for offsets, nothing else.
+
+One array instead of many: a compiled function that takes one array costs a few registers per call, one that takes
+twenty costs as much as the work it does. Three parts: globals (G_*) at 0, one block per channel (offset `o`),
+buffers at the end. Inside a channel block: header (H_*), nodes above the banks, bank records (B_*), candidate
+lists, then parts of variable size whose offset stands in the header.
+"""
+
+INF = 1 << 60
+NO_KEY = 1 << 58
+SLOT_BITS = 14
+SLOT_MASK = (1 << SLOT_BITS) - 1
+
+# Commands of the request engine, and the classes a command belongs to as the following one.
+ACT, PRE, PREA, RD, WR, RDA, WRA, REFAB, REFPB, ACT2, CAS_RD, CAS_WR = range(12)
+F_RD, F_WR, F_ACT, F_PRE, F_PREA, F_REFAB, F_REFPB = range(7)
+N_COMMANDS = 12
+CLOSED, OPENING = -1, -2  # bank states; a row number means open
+
+# A packed location: column, row, flat bank, channel, write flag.
+LOC_ROW, LOC_BANK, LOC_CHANNEL, LOC_WRITE = 12, 44, 54, 62
+
+# ---- globals
+G_DUAL, G_HALF, G_SPLIT, G_CLOSED, G_ROWHIT, G_COMPAT, G_TRACE, G_RECORD = range(8)
+G_CHANNELS, G_STRIDE, G_BANKS, G_N1, G_BANKS_PER_1 = range(8, 13)
+G_RLAT, G_WEND, G_WCK_RD, G_WCK_WR, G_DEADLINE, G_ACT_CYCLES = range(13, 19)
+G_RCAP, G_WCAP, G_HI, G_LO, G_BUDGET, G_LIMIT = range(19, 25)
+G_REF_MODE, G_REF_INTERVAL, G_PRIO_CAP, G_RFC_PB = range(25, 29)
+G_TIME, G_NEXT, G_CHUNK0, G_CHUNK1, G_FINAL, G_USED, G_FE_WAKE, G_BLOCK_O, G_BLOCK_DIR, G_IN_FE = range(29, 39)
+G_OUTSTANDING, G_REMAINING, G_END, G_FINISH, G_FORWARDED, G_MERGED = range(39, 45)
+G_OUT, G_OUT_N, G_OUT2, G_TRACE_AT, G_TRACE_N, G_TRACE_CAP, G_TIMED, G_ADDR_SHIFT, G_FAN2, G_FAN3 = range(45, 55)
+G_ERROR, G_FIFO_MASK, G_ARRIVAL_TICKS, G_JUMP, G_GAPPED = range(55, 60)
+G_ROWS = 64  # (N_COMMANDS + 1) first row of each command in G_TABLE
+G_EXTRA = 80  # (N_COMMANDS + 1) first row of each command in G_XTABLE
+G_TABLE = 96  # rows (level * 8 + follow class, ticks)
+MAX_ROWS = 250
+G_XTABLE = G_TABLE + 2 * MAX_ROWS  # rows (kind: 1 sibling / n of window, level, follow class, ticks, window number)
+MAX_EXTRA = 40
+G_SIZE = G_XTABLE + 5 * MAX_EXTRA + 4
+G_SIZE += -G_SIZE % 64
+
+REF_NONE, REF_ALL, REF_BANK, REF_BANK_TOGETHER = range(4)
+
+# ---- channel header
+H_WAKE, H_DIRTY, H_N, H_NW, H_MODE, H_ACTIVE_N, H_ACTIVE_MIN, H_FREE = range(8)  # H_N: reads, H_N + 1: writes waiting
+H_PRIO_N, H_PRIO_HEAD, H_NEXT_REF, H_REF_CURSOR, H_REF_PC, H_POLICY_N, H_PENDING, H_PEND_DEADLINE = range(8, 16)
+H_WCK, H_CAS, H_CAS_ACTIVE, H_FIFO_N, H_FIFO_HEAD, H_PAIR_END, H_PAIR_CMD, H_PAIR_BANK = range(16, 24)
+H_SLOTS, H_ACTIVE, H_PRIO, H_FILTER, H_HIST, H_FIFO, H_NUMBER, H_POLICY_WAKE = range(24, 32)  # offsets, channel number, next policy tick
+H_LIST_N, H_LIST_MIN = 32, 40  # (6) [direction * 3 + class]
+H_COUNT = 48  # (N_COMMANDS) commands issued
+H_HITS, H_MISSES, H_CONFLICTS = 60, 61, 62
+H_REF_DUE, H_REF_BANK = 63, 47
+H_OPEN, H_GUARD = 64, 72  # (8) per rank / pseudo channel: banks not closed, sum of active counts
+H_ALLOWED = 80  # (32) per-bank refresh in step: earliest start per stack
+H_SIZE = 128
+
+# ---- nodes above the banks: NODE + 8 * index, 8 earliest ticks each
+MAX_N1, MAX_N2, MAX_N3, MAX_BANKS = 8, 32, 128, 256
+NODE = H_SIZE
+NODE1 = NODE + 8
+NODE2 = NODE1 + 8 * MAX_N1
+NODE3 = NODE2 + 8 * MAX_N2
+N_NODES = 1 + MAX_N1 + MAX_N2 + MAX_N3
+BANK = NODE + 8 * N_NODES + 8
+BANK += -BANK % 64
+BANK_SIZE = 32
+LISTS = BANK + BANK_SIZE * MAX_BANKS
+LIST_SIZE = 2 * MAX_BANKS
+FIXED = LISTS + 6 * LIST_SIZE
+
+# ---- bank record: earliest ticks 0..7, then
+B_PATH = 8  # (5) offsets of the nodes on the path, the bank itself last
+B_ROW, B_ACTIVE, B_ACC = 13, 14, 15  # open row; requests of it in the active list; column commands since the last close
+B_LIST = 16  # (2, 4) per direction: head slot, tail slot, key of oldest hit, key of oldest other
+B_HEAD, B_TAIL, B_HIT, B_MISS = range(4)
+B_POS = 24  # (6) place in the candidate lists, -1 if absent
+B_QUEUED, B_N1 = 30, 31  # row policy has queued a precharge; number of the rank / pseudo channel
+
+# ---- request slot
+S_ROW, S_BANK, S_ARRIVAL, S_NEXT, S_PREV, S_ADDR, S_KEY, S_KIND = range(8)  # kind: 1 write, 2 counted, column << 8
+SLOT_SIZE = 8
+FILTER_SIZE = 1024
+TRACE_SIZE = 6  # tick, command, channel << 32 | bank record number, row, column, kind
+ERROR_PRIO_FULL, ERROR_STUCK, ERROR_SLOTS = 1, 2, 3

@@ -1,0 +1,269 @@
+"""Bank queues and ordinary memory commands of one NeuPIMs channel: ACT, PRE, READ, WRITE, and their answers."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from archsim.memory import neupims_layout_kernels as at
+from archsim.memory.neupims_timing_kernels import (
+    activate_clock,
+    after_activate,
+    after_precharge,
+    after_read,
+    after_write,
+)
+
+
+@njit(cache=True, nogil=True)
+def answer_slowly(state: NDArray[np.int64], due: int, tag: int) -> None:
+    """Queue an answer of the class with the read latency; dues never decrease."""
+    slot = at.SLOW + 2 * (state[at.SLOW_TAIL] & (at.RESPONSES - 1))
+    state[slot] = due
+    state[slot + 1] = tag
+    state[at.SLOW_TAIL] += 1
+    if state[at.SLOW_TAIL] - state[at.SLOW_HEAD] > at.RESPONSES:
+        state[at.FAULT] = 1
+
+
+@njit(cache=True, nogil=True)
+def answer_fast(state: NDArray[np.int64], due: int, tag: int) -> None:
+    """Queue an answer of the short class (posted writes, COMP); dues never decrease."""
+    slot = at.FAST + 2 * (state[at.FAST_TAIL] & (at.RESPONSES - 1))
+    state[slot] = due
+    state[slot + 1] = tag
+    state[at.FAST_TAIL] += 1
+    if state[at.FAST_TAIL] - state[at.FAST_HEAD] > at.RESPONSES:
+        state[at.FAULT] = 1
+
+
+@njit(cache=True, nogil=True)
+def pop_mixed(state: NDArray[np.int64]) -> int:
+    """The oldest request waiting on GWRITE's address."""
+    tag = state[at.MIXED + (state[at.MIXED_HEAD] & (at.RESPONSES - 1))]
+    state[at.MIXED_HEAD] += 1
+    return int(tag)
+
+
+@njit(cache=True, nogil=True)
+def push_mixed(state: NDArray[np.int64], tag: int) -> None:
+    """Join the requests waiting on GWRITE's address."""
+    state[at.MIXED + (state[at.MIXED_TAIL] & (at.RESPONSES - 1))] = tag
+    state[at.MIXED_TAIL] += 1
+    if state[at.MIXED_TAIL] - state[at.MIXED_HEAD] > at.RESPONSES:
+        state[at.FAULT] = 1
+
+
+@njit(cache=True, nogil=True)
+def enqueue(state: NDArray[np.int64], block: int, write: int, tag: int) -> None:
+    """Append to the queue of the block's bank."""
+    bank = (block >> 4) & 31
+    node = state[at.FREE]
+    place = at.NODES + 3 * node
+    state[at.FREE] = state[place + 2]
+    state[place] = block << 1 | write
+    state[place + 1] = tag
+    state[place + 2] = -1
+    if state[at.LENGTH + bank] == 0:
+        state[at.HEAD + bank] = node
+    else:
+        state[at.NODES + 3 * state[at.TAIL + bank] + 2] = node
+    state[at.TAIL + bank] = node
+    state[at.LENGTH + bank] += 1
+    state[at.QUEUED] += 1
+    if state[at.ROW + bank] == block >> 9:
+        state[(at.WRITE_HITS if write else at.READ_HITS) + bank] += 1
+    state[at.NEXT_SCAN] = 0
+
+
+@njit(cache=True, nogil=True)
+def count_hits(state: NDArray[np.int64], bank: int) -> None:
+    """Recount the queued hits of a bank whose row has just been opened."""
+    hits = 0
+    writes = 0
+    row = state[at.ROW + bank]
+    node = state[at.HEAD + bank]
+    for _ in range(state[at.LENGTH + bank]):
+        word = state[at.NODES + 3 * node]
+        if word >> 10 == row:
+            hits += 1
+            writes += word & 1
+        node = state[at.NODES + 3 * node + 2]
+    state[at.READ_HITS + bank] = hits - writes
+    state[at.WRITE_HITS + bank] = writes
+
+
+@njit(cache=True, nogil=True)
+def activate(state: NDArray[np.int64], lat: NDArray[np.int64], bank: int, row: int, now: int) -> None:
+    """ACT: open `row` in the memory row buffer."""
+    after_activate(state, lat, bank, now)
+    state[at.ROW + bank] = row
+    state[at.COLUMNS + bank] = 0
+    count_hits(state, bank)
+    state[at.COUNTS + at.N_ACT] += 1
+    note_open(state, bank, now)
+
+
+@njit(cache=True, nogil=True)
+def note_open(state: NDArray[np.int64], bank: int, now: int) -> None:
+    """Account for one more open memory row."""
+    rank = bank >> 4
+    if state[at.OPEN_BANKS + rank] == 0:
+        state[at.OPEN_SINCE + rank] = now
+    state[at.OPEN_BANKS + rank] += 1
+
+
+@njit(cache=True, nogil=True)
+def precharge(state: NDArray[np.int64], lat: NDArray[np.int64], bank: int, now: int) -> None:
+    """PRE: close the memory row buffer."""
+    after_precharge(state, lat, bank, now)
+    state[at.ROW + bank] = -1
+    state[at.READ_HITS + bank] = 0
+    state[at.WRITE_HITS + bank] = 0
+    state[at.COUNTS + at.N_PRE] += 1
+    rank = bank >> 4
+    state[at.OPEN_BANKS + rank] -= 1
+    if state[at.OPEN_BANKS + rank] == 0:
+        state[at.OPEN_TIME + rank] += now - state[at.OPEN_SINCE + rank]
+
+
+@njit(cache=True, nogil=True)
+def take_hit(state: NDArray[np.int64], bank: int, reads: bool, writes: bool) -> int:
+    """Unlink the first queued hit of an allowed type and return its node; there is one."""
+    row = state[at.ROW + bank]
+    before = -1
+    node = state[at.HEAD + bank]
+    while True:
+        word = state[at.NODES + 3 * node]
+        if word >> 10 == row and ((writes and word & 1) or (reads and not word & 1)):
+            break
+        before = node
+        node = state[at.NODES + 3 * node + 2]
+    following = state[at.NODES + 3 * node + 2]
+    if before < 0:
+        state[at.HEAD + bank] = following
+    else:
+        state[at.NODES + 3 * before + 2] = following
+    if following < 0:
+        state[at.TAIL + bank] = before
+    state[at.LENGTH + bank] -= 1
+    state[at.QUEUED] -= 1
+    state[at.NODES + 3 * node + 2] = state[at.FREE]
+    state[at.FREE] = node
+    return int(node)
+
+
+@njit(cache=True, nogil=True)
+def answer_read(
+    state: NDArray[np.int64], lat: NDArray[np.int64], marks: NDArray[np.uint8], block: int, tag: int, now: int
+) -> None:
+    """Answer an issued read and the equal ones that joined it."""
+    due = now + lat[at.P_READ_DUE]
+    mixed = lat[at.P_MIXUP] and (block == 0 or block == 8)
+    answer_slowly(state, due, pop_mixed(state) if mixed else tag)
+    if marks[block] & 2:
+        kept = 0
+        for index in range(state[at.SHARED_N]):
+            place = at.SHARE + 2 * index
+            if state[place] == block:
+                answer_slowly(state, due, pop_mixed(state) if mixed else state[place + 1])
+            else:
+                state[at.SHARE + 2 * kept] = state[place]
+                state[at.SHARE + 2 * kept + 1] = state[place + 1]
+                kept += 1
+        state[at.SHARED_N] = kept
+    marks[block] &= 0xFC
+
+
+@njit(cache=True, nogil=True)
+def column_command(
+    state: NDArray[np.int64], lat: NDArray[np.int64], marks: NDArray[np.uint8], bank: int, reads: bool, writes: bool,
+    now: int,
+) -> None:  # fmt: skip
+    """READ or WRITE the first queued hit of `bank` whose type may go."""
+    if state[at.LENGTH + bank] >= at.BANK_QUEUE:
+        state[at.READS_STUCK] = 0
+    node = take_hit(state, bank, reads, writes)
+    word = state[at.NODES + 3 * node]
+    block = word >> 1
+    state[at.COLUMNS + bank] += 1
+    if word & 1:
+        after_write(state, lat, bank, now)
+        marks[block] &= 0xFB
+        state[at.WRITE_HITS + bank] -= 1
+        state[at.COUNTS + at.N_WRITE] += 1
+    else:
+        after_read(state, lat, bank, now)
+        answer_read(state, lat, marks, block, state[at.NODES + 3 * node + 1], now)
+        state[at.READ_HITS + bank] -= 1
+        state[at.COUNTS + at.N_READ] += 1
+
+
+@njit(cache=True, nogil=True)
+def row_command(state: NDArray[np.int64], lat: NDArray[np.int64], bank: int, limited: bool, now: int) -> int:
+    """Issue ACT or PRE for the head of a bank queue: 0 if done, else the earliest clock it may (FAR: none due)."""
+    budget = state[at.BUDGET]
+    if state[at.ROW + bank] < 0:
+        if limited and budget <= lat[at.P_RCD]:
+            return at.FAR
+        ready = activate_clock(state, lat, bank)
+        if ready > now:
+            return int(ready)
+        activate(state, lat, bank, state[at.NODES + 3 * state[at.HEAD + bank]] >> 10, now)
+    else:
+        hits = state[at.READ_HITS + bank] + state[at.WRITE_HITS + bank]
+        if hits > 0 and state[at.COLUMNS + bank] < 4:
+            return at.FAR
+        if hits > 0 and state[at.NODES + 3 * state[at.HEAD + bank]] >> 10 == state[at.ROW + bank]:
+            return at.FAR
+        if limited and budget <= lat[at.P_RP] + lat[at.P_RCD]:
+            return at.FAR
+        ready = max(state[at.B_PRE + bank], state[at.C_PRE])
+        if ready > now:
+            return int(ready)
+        precharge(state, lat, bank, now)
+    if limited:
+        state[at.BUDGET] -= lat[at.P_RCD]
+    return 0
+
+
+@njit(cache=True, nogil=True)
+def memory_command(
+    state: NDArray[np.int64], lat: NDArray[np.int64], marks: NDArray[np.uint8], closed_rank: int, now: int
+) -> bool:
+    """Issue one command of the bank queues, round robin after the last served bank. Returns whether one issued.
+
+    closed_rank: a rank waiting for its refresh, or -1. Bank 0 is held while a GWRITE is under way.
+    """
+    if now < state[at.NEXT_SCAN] or state[at.QUEUED] == 0:
+        return False
+    limited = state[at.BUDGET] > 0 and state[at.PIM_MOVED] > state[at.PIM_ISSUED]
+    earliest = at.FAR
+    first = state[at.LAST_BANK] + 1
+    for step in range(at.BANKS):
+        bank = (first + step) & (at.BANKS - 1)
+        rank = bank >> 4
+        if state[at.LENGTH + bank] == 0 or rank == closed_rank or (bank == 0 and state[at.GWRITING]):
+            continue
+        ready = row_command(state, lat, bank, limited, now)
+        if ready == 0:
+            state[at.LAST_BANK] = bank
+            state[at.NEXT_SCAN] = 0
+            return True
+        earliest = min(earliest, ready)
+        read_at = at.FAR
+        if state[at.READ_HITS + bank] > 0:
+            read_at = max(max(state[at.C_READ], state[at.R_READ + rank]), state[at.G_READ + (bank >> 2)])
+            read_at = max(read_at, state[at.B_READ + bank])
+        write_at = at.FAR
+        if state[at.WRITE_HITS + bank] > 0:
+            write_at = max(max(state[at.C_WRITE], state[at.R_WRITE + rank]), state[at.B_WRITE + bank])
+        if min(read_at, write_at) <= now:
+            column_command(state, lat, marks, bank, read_at <= now, write_at <= now, now)
+            state[at.LAST_BANK] = bank
+            state[at.NEXT_SCAN] = 0
+            return True
+        earliest = min(earliest, min(read_at, write_at))
+    state[at.NEXT_SCAN] = earliest
+    return False
