@@ -1,0 +1,1 @@
+"""Scheduling policies, one a file; each registers itself under its name."""

@@ -1,0 +1,119 @@
+"""What a serving run returns. Seconds, tokens, dollars; JSON schema id archsim.serving/1."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+SERVING_SCHEMA = "archsim.serving/1"
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """Mean and percentiles over requests; a percentile between two ranks is interpolated linearly (numpy's default)."""
+
+    mean: float
+    p50: float
+    p90: float
+    p99: float
+    max: float
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Requests of the trace; rejected: would not fit on an empty machine. completed + rejected = requests."""
+
+    requests: int
+    completed: int
+    rejected: int
+    prompt_tokens: int
+    output_tokens: int
+    preemptions: int
+    iterations: int
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Of completed requests, over the time from the first arrival to the last completion."""
+
+    requests_per_s: float
+    output_tokens_per_s: float
+    total_tokens_per_s: float
+
+
+@dataclass(frozen=True)
+class CacheUse:
+    """KV cache. peak: blocks in use; mean: tokens held, averaged over the busy time; both as share of the capacity."""
+
+    capacity_tokens: int
+    block_tokens: int
+    peak_fraction: float
+    mean_fraction: float
+
+
+@dataclass(frozen=True)
+class ServingCost:
+    """Price of the machine over the whole run, idle time included; None where the machine's price is unknown."""
+
+    usd_per_hour: float | None
+    usd_per_million_output_tokens: float | None
+
+
+@dataclass(frozen=True)
+class RequestTable:
+    """One row a request, in the order of the trace; times in seconds of the trace, NaN if it never was."""
+
+    arrival_s: NDArray[np.float64]
+    first_scheduled_s: NDArray[np.float64]
+    first_token_s: NDArray[np.float64]
+    completed_s: NDArray[np.float64]
+    prompt_tokens: NDArray[np.int64]
+    output_tokens: NDArray[np.int64]
+    tenant: NDArray[np.int64]
+    preemptions: NDArray[np.int64]
+
+    @property
+    def completed(self) -> NDArray[np.bool_]:
+        """Which requests were served to the end."""
+        return ~np.isnan(self.completed_s)
+
+
+@dataclass(frozen=True)
+class ServingReport:
+    """How a machine served a trace under a policy.
+
+    a arrival, s first scheduled, f first token (end of its iteration), c completion, O output tokens:
+    ttft_s f - a; tpot_s (c - f) / (O - 1), 0 if O = 1; tbt_s every gap between consecutive tokens of a request;
+    latency_s c - a; normalised_latency_s (c - a) / O; scheduling_delay_s s - a. Over completed requests; None if none.
+    """
+
+    system: str
+    model: str
+    trace: str
+    policy: str
+    duration_s: float
+    busy_fraction: float
+    counts: Counts
+    throughput: Rates
+    ttft_s: Distribution | None
+    tpot_s: Distribution | None
+    tbt_s: Distribution | None
+    latency_s: Distribution | None
+    normalised_latency_s: Distribution | None
+    scheduling_delay_s: Distribution | None
+    kv_cache: CacheUse
+    cost: ServingCost
+    options: dict[str, Any] = field(default_factory=dict)
+    archsim_version: str = ""
+    requests: RequestTable | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready; the table of requests goes to HDF5, not here."""
+        result = {key: value for key, value in vars(self).items() if key != "requests"}
+        plain = {
+            key: asdict(value) if hasattr(value, "__dataclass_fields__") else value for key, value in result.items()
+        }
+        return {"schema": SERVING_SCHEMA, **plain}

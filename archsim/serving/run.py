@@ -1,0 +1,112 @@
+"""`serve`: a machine, a model, a trace and a policy in, a report out."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+import archsim
+from archsim.config.schemas.model import Model
+from archsim.errors import InfeasibleError, UsageError, suggest
+from archsim.serving import metrics
+from archsim.serving.engine import NS_PER_S, Engine
+from archsim.serving.oracle import LatencyOracle
+from archsim.serving.policy import POLICIES, Policy, PolicyOptions
+from archsim.serving.results import ServingReport
+from archsim.workload.requests import load_requests
+from archsim.workload.traces import Trace
+
+if TYPE_CHECKING:
+    from archsim.config.schemas.system import System
+
+
+def serve(
+    system: System | LatencyOracle,
+    model: Model | None,
+    trace: Trace | str,
+    policy: str = "vllm",
+    *,
+    usd_per_hour: float | None = None,
+    **options: Any,
+) -> ServingReport:
+    """Serve `trace` (or the trace of that name) on `system` under the policy called `policy`.
+
+    system        a machine, whose latency oracle for `model` is made here, or an oracle of one's own
+    usd_per_hour  price of the machine; None: the oracle's
+    options       of the policy, see its `Options` class; e.g. max_batch, block_tokens
+
+    Raises UsageError for an unknown policy or option, InfeasibleError if not one request of the trace fits.
+    """
+    if isinstance(trace, str):
+        trace = load_requests(trace)
+    oracle, name = _oracle(system, model)
+    chosen = POLICIES.get(policy)
+    checked = _options(policy, chosen, options)
+    longest = int((trace.prompt_tokens + trace.output_tokens).max())
+    scheduler = chosen(checked, oracle.max_tokens, longest)
+    log = Engine(oracle, scheduler, trace).run()
+    if len(log.rejected) == len(log.requests):
+        raise InfeasibleError(
+            f"no request of {trace.name!r} fits: the KV cache holds {oracle.max_tokens} tokens, the shortest request "
+            f"has {int((trace.prompt_tokens + trace.output_tokens).min())} and policy {policy} reserves more or as much"
+        )
+    table, seconds = metrics.request_table(log), metrics.duration_s(log)
+    total = metrics.counts(table, log)
+    return ServingReport(
+        system=name,
+        model=model.name if model is not None else "",
+        trace=trace.name,
+        policy=policy,
+        duration_s=seconds,
+        busy_fraction=log.busy_ns / NS_PER_S / seconds if seconds else 0.0,
+        counts=total,
+        throughput=metrics.rates(total, seconds),
+        **metrics.latency_distributions(table, log),
+        kv_cache=metrics.cache_use(scheduler, log),
+        cost=metrics.cost(oracle.usd_per_hour if usd_per_hour is None else usd_per_hour, total, seconds),
+        options=checked.model_dump(),
+        archsim_version=archsim.__version__,
+        requests=table,
+    )
+
+
+def table_columns(report: ServingReport) -> list[tuple[str, str, str]]:
+    """(column, unit, meaning) of the table of requests, for writers of files."""
+    meaning = {
+        "arrival_s": ("s", "arrival"),
+        "first_scheduled_s": ("s", "start of the first iteration it took part in"),
+        "first_token_s": ("s", "end of the iteration that made its first token"),
+        "completed_s": ("s", "end of the iteration that made its last token; NaN if rejected"),
+        "prompt_tokens": ("token", "prompt"),
+        "output_tokens": ("token", "output"),
+        "tenant": ("1", "index of the tenant in order of appearance"),
+        "preemptions": ("1", "times its cache was dropped and recomputed"),
+    }
+    assert report.requests is not None
+    return [(item.name, *meaning[item.name]) for item in fields(report.requests)]
+
+
+def _oracle(system: System | LatencyOracle, model: Model | None) -> tuple[LatencyOracle, str]:
+    if isinstance(system, LatencyOracle):
+        return system, type(system).__name__
+    if model is None:
+        raise UsageError(f"a model is needed to serve on {system.name}")
+    from archsim.execution.oracle import LatencyOracle as SystemOracle
+
+    return SystemOracle(system, model), system.name
+
+
+def _options(name: str, policy: type[Policy], options: dict[str, Any]) -> PolicyOptions:
+    allowed = policy.Options.model_fields
+    for key in options:
+        if key not in allowed:
+            near = suggest(key, allowed)
+            raise UsageError(f"policy {name!r} has no option {key!r}{near} (allowed: {', '.join(allowed)})")
+    try:
+        return policy.Options.model_validate(options)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(map(str, first["loc"]))
+        raise UsageError(f"policy {name!r}: {key}: found {first['input']!r}: {first['msg'].lower()}") from None
