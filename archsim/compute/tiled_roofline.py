@@ -57,7 +57,13 @@ class _Machine:
 
 def _machine(processor: CachedProcessor) -> _Machine:
     sides = np.array(processor.timing.l1_tile_sides, dtype=np.float64)
-    return _Machine(processor, processor.timing, {**processor.timing.fits}, sides, float(processor.cores))
+    return _Machine(
+        processor,
+        processor.timing,
+        {str(kind): fit for kind, fit in processor.timing.fits.items()},
+        sides,
+        float(processor.cores),
+    )
 
 
 _machine_of: PerConfig[CachedProcessor, _Machine] = PerConfig(_machine)

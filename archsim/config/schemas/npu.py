@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from archsim.config.base import Config
 from archsim.config.quantity import Bytes, Flops, Hertz, JoulesPerByte, JoulesPerFlop, Seconds
@@ -42,9 +42,13 @@ class NpuEnergy(Config):
 
 
 class DoubleBuffered(Config):
-    """Tiles are loaded while the previous ones are computed: time = max(compute, memory) + the first tile's load."""
+    """Tiles are loaded while the previous ones are computed; the first load and the last compute stay exposed."""
 
     model: Literal["double-buffered"] = "double-buffered"
+    tile: Literal["block", "panel"] = Field(
+        description="block: an array starts when the operand block of one fold is there; panel: when the blocks of the "
+        "whole reduction are, or as many as half the scratchpad holds"
+    )
     memory_utilisation: Share = Field(description="share of the peak bandwidth a long stream reaches")
     memory_latency: Seconds = Field(ge=0, description="from the first request to the first data")
 
@@ -62,3 +66,18 @@ class Npu(Processor):
     accumulator_bytes: int = Field(default=4, gt=0, le=8, description="bytes of a partial sum")
     energy: NpuEnergy
     timing: DoubleBuffered
+
+    @property
+    def array_flops(self) -> float:
+        """FLOP/s of all arrays with one multiply-add per cell and cycle."""
+        return 2.0 * self.array.rows * self.array.columns * self.array.per_core * self.cores * self.clock
+
+    @model_validator(mode="after")
+    def _rates_agree(self) -> Npu:
+        if not any(abs(rate / self.array_flops - 1.0) < 0.01 for rate in self.peak_flops.values()):
+            listed = ", ".join(f"{dtype} {rate:.4g}" for dtype, rate in self.peak_flops.items())
+            raise ValueError(
+                f"no entry of peak_flops ({listed}) is the rate of the arrays, "
+                f"2 x rows x columns x per_core x cores x clock = {self.array_flops:.4g} FLOP/s"
+            )
+        return self
