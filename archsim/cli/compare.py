@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from archsim.cli.options import Output, output_options, override_option, progress
-from archsim.cli.request import Batch, batch_size, request_options, split_overrides
+from archsim.cli.request import request_options, split_overrides
 
 if TYPE_CHECKING:
     from archsim.config.schemas.model import Model
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def compare(
     workload: str,
     systems: tuple[str, ...],
-    batch: Batch,
+    batch: int | None,
     input_len: int,
     output_len: int,
     baseline: str | None,
@@ -56,16 +56,15 @@ def compare(
         raise InfeasibleError("; ".join(failed))
 
 
-def _evaluated(system: str, overrides: list[str], model: Model, batch: Batch, lengths: tuple[int, int]) -> Entry:
+def _evaluated(system: str, overrides: list[str], model: Model, batch: int | None, lengths: tuple[int, int]) -> Entry:
     from archsim.config import load_system
+    from archsim.cost.evaluation import evaluate
     from archsim.errors import InfeasibleError
-    from archsim.execution.evaluate import evaluate
     from archsim.report.comparison import Entry
 
     machine = load_system(system, overrides)
     try:
-        size = batch_size(batch, machine, model, *lengths)
-        report = evaluate(machine, model, batch=size, input_len=lengths[0], output_len=lengths[1])
+        report = evaluate(machine, model, batch=batch, input_len=lengths[0], output_len=lengths[1])
     except InfeasibleError as error:
         return Entry(machine.name, None, str(error))
     return Entry(machine.name, report)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from archsim.cli.options import Output, output_options, override_option
-from archsim.cli.request import Batch, batch_size, request_options, split_overrides
+from archsim.cli.request import request_options, split_overrides
 
 if TYPE_CHECKING:
     from archsim.results import Report
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def evaluate(
     system: str,
     workload: str,
-    batch: Batch,
+    batch: int | None,
     input_len: int,
     output_len: int,
     exact: bool,
@@ -37,12 +37,11 @@ def evaluate(
     may also be a Hugging Face config.json. `--set workload.PATH=VALUE` overrides the workload, others the system.
     """
     from archsim.config import load_model, load_system
-    from archsim.execution.evaluate import evaluate as run
+    from archsim.cost.evaluation import evaluate as run
 
     of_system, of_workload = split_overrides(overrides)
     machine, model = load_system(system, of_system), load_model(workload, of_workload)
-    size = batch_size(batch, machine, model, input_len, output_len)
-    report = run(machine, model, batch=size, input_len=input_len, output_len=output_len, exact=exact)
+    report = run(machine, model, batch=batch, input_len=input_len, output_len=output_len, exact=exact)
     emit_report(report, output)
 
 

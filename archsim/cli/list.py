@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 Rows = list[tuple[str, str, str]]  # kind, name, description
 _DEVICES = ("gpu", "npu", "cpu", "pim", "memory", "link")
+_PLURALS = {"memory": "memories", "economics": "economics", "requests": "requests"}
 
 
 @click.command("list")
@@ -61,7 +62,7 @@ def _sources() -> dict[str, Callable[[], Rows]]:
         "validations": _validations,
         "kinds": _kinds,
     }
-    plurals = {kind if kind.endswith("s") else f"{kind}s": _presets(kind) for kind in KINDS}
+    plurals = {_PLURALS.get(kind, f"{kind}s"): _presets(kind) for kind in KINDS}
     return {"systems": plurals["systems"], "models": plurals["models"], **groups, **plurals}
 
 
@@ -84,15 +85,15 @@ def _kinds() -> Rows:
 
 
 def _policies() -> Rows:
-    from archsim.serving import POLICIES
+    from archsim.serving.policy import POLICIES
 
     return [("policy", name, _first_line(POLICIES.get(name))) for name in POLICIES.names()]
 
 
 def _patterns() -> Rows:
-    from archsim.memory import PATTERNS
+    from archsim.memory.streams import PATTERNS
 
-    return [("pattern", name, _first_line(PATTERNS.get(name))) for name in PATTERNS.names()]
+    return [("pattern", name, _first_line(rule)) for name, rule in PATTERNS.items()]
 
 
 def _validations() -> Rows:

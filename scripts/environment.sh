@@ -1,0 +1,42 @@
+# Sourced by the other scripts: puts `python` of the active virtual environment, or of .venv, on the PATH.
+# A missing .venv is created with the newest Python >= 3.11 there is; nothing outside the checkout is touched.
+
+fail() {
+    echo "archsim: $*" >&2
+    exit 1
+}
+
+find_python() {
+    local name
+    for name in python3.14 python3.13 python3.12 python3.11 python3 python; do
+        if command -v "$name" >/dev/null && "$name" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            echo "$name"
+            return
+        fi
+    done
+    fail "needs Python 3.11 or newer: sudo apt-get install python3"
+}
+
+create_environment() {
+    local python
+    python=$(find_python)
+    echo "creating .venv with $("$python" --version)" >&2
+    if "$python" -c 'import ensurepip, venv' 2>/dev/null; then
+        "$python" -m venv .venv
+    elif "$python" -c 'import virtualenv' 2>/dev/null; then
+        "$python" -m virtualenv --quiet .venv
+    else # Debian splits ensurepip off into python3-venv
+        { "$python" -m venv --without-pip .venv && .venv/bin/python scripts/bootstrap_pip.py; } ||
+            { rm -rf .venv && fail "Python's ensurepip is missing: sudo apt-get install python3-venv"; }
+    fi
+}
+
+install() { # install SPEC, e.g. install '.[test]'
+    python -m pip install --quiet --disable-pip-version-check --editable "$1"
+}
+
+if [ -z "${VIRTUAL_ENV:-}" ]; then
+    [ -x .venv/bin/python ] && .venv/bin/python -m pip --version >/dev/null 2>&1 || create_environment
+    . .venv/bin/activate
+fi
+python -c 'import sys; sys.exit(sys.version_info < (3, 11))' || fail "the active virtual environment has a Python older than 3.11"
