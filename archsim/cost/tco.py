@@ -5,6 +5,7 @@ Barroso, Clidaras, Hoelzle, "The Datacenter as a Computer"; Magaki et al., "ASIC
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ def loan_interest_usd(principal_usd: float, yearly_rate: float, years: float) ->
     if yearly_rate == 0 or principal_usd == 0:
         return 0.0
     rate, months = yearly_rate / 12, 12 * years
-    repaid: float = rate * months / (1 - (1 + rate) ** -months)
+    repaid = rate * months / -math.expm1(-months * math.log1p(rate))
     return principal_usd * (repaid - 1)
 
 
