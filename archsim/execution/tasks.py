@@ -90,18 +90,15 @@ class Schedule:
     def exposed_s(self, operators: int) -> NDArray[np.float64]:
         """The makespan shared out over the operators: (operators + 1,) seconds, the last entry is idle time.
 
-        Every instant goes to the operators running in it; where several run, to the one whose task ends last in
-        the overlap chain, i.e. the running task that started first. Adds up to the makespan.
+        Where several tasks run at once the instant goes to the one on the busiest resource (the bottleneck), so that
+        an operator there shows its whole time and the others only what they add. Adds up to the makespan.
         """
-        shares = np.zeros(operators + 1, dtype=np.int64)
-        order = np.argsort(self.start_ps, kind="stable")
-        reached = np.int64(0)
-        for task in order:
-            start, end = max(self.start_ps[task], reached), self.end_ps[task]
-            if start > reached:
-                shares[operators] += start - reached
-                reached = start
-            if end > reached:
-                shares[self.table.rows["operator"][task]] += end - reached
-                reached = end
-        return shares / PS_PER_S
+        rows = self.table.rows
+        busy_ps = np.bincount(rows["resource"], rows["duration_ps"], minlength=len(self.table.resources))
+        times = np.unique(np.concatenate([[0], self.start_ps, self.end_ps]))
+        owner = np.full(times.size - 1, operators)
+        # the busiest resource is painted last, over the others
+        for task in np.argsort(busy_ps[rows["resource"]], kind="stable"):
+            first, last = np.searchsorted(times, (self.start_ps[task], self.end_ps[task]))
+            owner[first:last] = rows["operator"][task]
+        return np.bincount(owner, np.diff(times), minlength=operators + 1) / PS_PER_S

@@ -38,8 +38,7 @@ def requirements(system: System, model: Model, batch: int, input_len: int, outpu
     if not slips:
         main["activations"] = _activation_bytes(model, places, batch, input_len)
     kv = contents[_home(system, places.kv_home)]
-    copies = max(1, math.ceil(places.ways / model.key_value_heads)) if places.kv_home == places.main else 1
-    kv["kv"] = batch * model.kv_bytes(input_len + output_len - 1) * copies
+    kv["kv"] = batch * model.kv_bytes(input_len + output_len - 1) * _kv_copies(model, places)
     return [
         UnitCapacity(
             unit=name,
@@ -102,6 +101,19 @@ def free_bytes(system: System, model: Model, unit: str, batch: int, input_len: i
         if found.unit == _home(system, unit):
             return max(0.0, found.available_bytes - found.required_bytes)
     return 0.0
+
+
+def kv_room_bytes(system: System, model: Model, longest_prompt: int) -> float:
+    """What the memory of decode attention has left for keys and values beside weights and activations."""
+    places = Places.of(system, "decode")
+    copies = _kv_copies(model, places)
+    room = free_bytes(system, model, places.kv_home, 1, longest_prompt, 1)
+    return (room + model.kv_bytes(longest_prompt) * copies) / copies
+
+
+def _kv_copies(model: Model, places: Places) -> int:
+    """Tensor-parallel devices beyond the number of key/value heads hold copies."""
+    return max(1, math.ceil(places.ways / model.key_value_heads)) if places.kv_home == places.main else 1
 
 
 def check_fits(system: System, model: Model, batch: int, input_len: int, output_len: int) -> Capacity:
