@@ -28,8 +28,8 @@ GPUS = {"A100a": "a100-hbm3", "H100": "h100"}
 ACTIVATION_FLOP = {"relu": 1, "gelu": 8, "glu": 9}
 
 
-class _Decode:
-    """Mean decode step of one reference row: seconds per operator group, joules per component, of one layer."""
+class _Step:
+    """The work of one reference row: seconds per operator group, joules per component, of one layer."""
 
     def __init__(self, row: dict[str, str]) -> None:
         self.row = row
@@ -50,7 +50,8 @@ class _Decode:
     def op(self, kind: str, m: float, n: float, k: float = 0, **rest: float) -> Operation:
         return Operation(kind, m, n, k, a_bytes=self.element, b_bytes=self.element, c_bytes=self.element, **rest)  # type: ignore[arg-type]
 
-    def run(self) -> _Decode:
+    def run_decode(self) -> _Step:
+        """The mean decode step."""
         b, h, part = self.batch, self.hidden, self.hidden // self.tp
         wide, head = self.factor * part, h // self.heads
         count = self.heads // self.tp * b
@@ -77,7 +78,7 @@ def test_decode_columns_of_the_attacc_simulator(reference_dir: Path) -> None:
     with (reference_dir / "attacc" / "end_to_end.csv").open() as file:
         rows = [row for row in csv.DictReader(file) if row["pim_cycle_source"] == "none" and row["system"] == "dgx"]
     for row in random.Random(7).sample(rows, 30):
-        ours = _Decode(row).run()
+        ours = _Step(row).run_decode()
         for group, seconds in ours.seconds.items():
             assert seconds * ours.layers * 1e3 == pytest.approx(float(row[f"gen_{group}_ms"]), rel=1e-8), (group, row)
         for component, joules in ours.joules.items():
@@ -92,7 +93,7 @@ def test_attention_on_the_host_of_the_attacc_simulator(reference_dir: Path) -> N
     host = {"A100a": load("cpu", "dgx-a100-host"), "H100": load("cpu", "dgx-h100-host")}
     link = {"A100a": load("link", "host-4xpcie4-x16"), "H100": load("link", "host-4xpcie5-x16")}
     for row in random.Random(7).sample(rows, 6):
-        decode = _Decode(row)
+        decode = _Step(row)
         head, count = decode.hidden // decode.heads, decode.heads // decode.tp * decode.batch
         steps = int(row["lout_tok"]) - 1
         seconds = 0.0
@@ -105,6 +106,29 @@ def test_attention_on_the_host_of_the_attacc_simulator(reference_dir: Path) -> N
         sent = [decode.batch * 3 * decode.hidden / decode.tp, head * count]
         moved = sum(transfer_seconds(link[row["gpu"]], elements * decode.element) for elements in sent)
         assert moved * decode.layers * 1e3 == pytest.approx(float(row["gen_x2g_ms"]), rel=1e-8)
+
+
+def test_prefill_columns_of_the_attacc_simulator(reference_dir: Path) -> None:
+    with (reference_dir / "attacc" / "end_to_end.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    for row in random.Random(7).sample(rows, 40):
+        prefill = _Step(row)
+        length, h, part = int(row["lin_tok"]), prefill.hidden, prefill.hidden // prefill.tp
+        tokens, count = prefill.batch * length, prefill.heads // prefill.tp * prefill.batch
+        wide, head, gated = prefill.factor * part, h // prefill.heads, prefill.activation == "glu"
+        prefill.add("fc", prefill.op("gemm", tokens, 3 * part, h))
+        prefill.add("fc", prefill.op("gemm", tokens, h, part))
+        prefill.add("fc", prefill.op("gemm", tokens, wide, h), 2 if gated else 1)
+        prefill.add("fc", prefill.op("gemm", tokens, h, wide))
+        prefill.add("matmul", prefill.op("matmul", length, length, head, count=count))
+        prefill.add("matmul", prefill.op("matmul", length, head, length, count=count))
+        prefill.add("softmax", prefill.op("softmax", length, length, count=count, flop=5 * length**2 * count))
+        flop = ACTIVATION_FLOP[prefill.activation] * tokens * wide
+        prefill.add("act", prefill.op("activation", tokens, wide, inputs=2 if gated else 1, flop=flop))
+        prefill.add("norm", prefill.op("norm", tokens, h, inputs=2, flop=5 * tokens * h), 2)
+        prefill.seconds["comm"] = 2 * all_reduce_seconds(prefill.link, prefill.tp, tokens * h * prefill.element)
+        for group, seconds in prefill.seconds.items():
+            assert seconds * prefill.layers * 1e3 == pytest.approx(float(row[f"sum_{group}_ms"]), rel=1e-8), group
 
 
 shapes = st.integers(min_value=1, max_value=5000)

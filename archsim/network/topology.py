@@ -1,9 +1,10 @@
-"""Equal devices joined by equal links, as a graph; the time of transfers that run at the same moment."""
+"""Equal devices joined by equal links, as a graph; what transfers that run at the same moment share on it."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
 
@@ -16,37 +17,11 @@ Node = int | str
 SWITCH = "switch"
 
 
-@dataclass(frozen=True)
-class Flow:
-    """`bytes` of payload from rank `source` to rank `target`."""
-
-    source: int
-    target: int
-    bytes: float
-
-
-@dataclass(frozen=True, eq=False)
-class Topology:
-    """Directed graph; nodes are ranks 0..n-1 and switches (text).
-
-    An edge has `share`, its part of a device's bandwidth; `paths` remembers routes already found.
-    """
-
-    graph: nx.DiGraph[Node]
-    paths: dict[tuple[int, int], tuple[Node, ...]] = field(default_factory=dict)
-
-    def path(self, source: int, target: int) -> tuple[Node, ...]:
-        """Nodes of a shortest route, ends included."""
-        key = (source, target)
-        if key not in self.paths:
-            self.paths[key] = tuple(nx.shortest_path(self.graph, source, target))
-        return self.paths[key]
-
-
 @lru_cache(maxsize=256)
-def build_topology(name: TopologyName, ranks: int) -> Topology:
-    """The graph of `ranks` devices.
+def build_topology(name: TopologyName, ranks: int) -> nx.DiGraph[Node]:
+    """Directed graph of `ranks` devices; nodes are ranks 0..n-1 and switches (text).
 
+    The edge attribute `share` is the edge's part of a device's bandwidth:
     switch           one non-blocking switch, every device has its whole bandwidth to it
     ring             neighbours, the whole bandwidth in each of the two directions around
     fully-connected  a link to every other device, sharing the device's bandwidth
@@ -66,37 +41,49 @@ def build_topology(name: TopologyName, ranks: int) -> Topology:
             for other in range(ranks):
                 if other != rank:
                     graph.add_edge(rank, other, share=1.0 / (ranks - 1))
-    return Topology(graph)
+    return graph
 
 
-def round_seconds(link: Link, topology: Topology, flows: Iterable[Flow]) -> float:
-    """Time until all `flows`, started together, have arrived.
+@dataclass(frozen=True)
+class Pattern:
+    """Flows of equal size that start together, routed.
 
-    Cut-through: a flow takes the latency of its links and switches plus the drain time of the most loaded link
-    on its way, where every flow over that link counts.
+    ways   per distinct way through the graph: links, switches, and how many flows' worth of bytes its most loaded
+           link carries at a device's whole bandwidth
+    sends  how often a device puts a flow on a link, all flows together
     """
-    load: dict[tuple[Node, Node], float] = {}
-    routes: list[list[tuple[Node, Node]]] = []
-    for flow in flows:
-        path = topology.path(flow.source, flow.target)
-        edges = list(pairwise(path))
-        routes.append(edges)
-        for edge in edges:
-            load[edge] = load.get(edge, 0.0) + wire_bytes(link, flow.bytes)
-    rate = bulk_bandwidth(link)
-    drain_s = {edge: bytes_ / (rate * topology.graph.edges[edge]["share"]) for edge, bytes_ in load.items()}
-    longest = 0.0
-    for edges in routes:
-        switches = sum(1 for _, end in edges if isinstance(end, str))
-        latency_s = len(edges) * link.latency + switches * link.switch_latency
-        longest = max(longest, latency_s + max(drain_s[edge] for edge in edges))
-    return longest
+
+    ways: tuple[tuple[int, int, float], ...]
+    sends: int
 
 
-def round_joules(link: Link, topology: Topology, flows: Iterable[Flow]) -> float:
-    """Energy of `flows`: every device that sends a byte, its own or one it passes on, pays for the link."""
-    total = 0.0
-    for flow in flows:
-        senders = sum(1 for node in topology.path(flow.source, flow.target)[:-1] if isinstance(node, int))
-        total += senders * flow.bytes * link.energy
-    return total
+def route(name: TopologyName, ranks: int, flows: Iterable[tuple[int, int]]) -> Pattern:
+    """The pattern of `flows`, pairs (source rank, target rank), each on a shortest path."""
+    graph = build_topology(name, ranks)
+    paths = [nx.shortest_path(graph, source, target) for source, target in flows]
+    load = Counter(edge for path in paths for edge in pairwise(path))
+    ways = set()
+    for path in paths:
+        switches = sum(1 for node in path if isinstance(node, str))
+        busiest = max(load[edge] / graph.edges[edge]["share"] for edge in pairwise(path))
+        ways.add((len(path) - 1, switches, busiest))
+    sends = sum(1 for path in paths for node in path[:-1] if isinstance(node, int))
+    return Pattern(tuple(sorted(ways)), sends)
+
+
+def pattern_seconds(link: Link, pattern: Pattern, flow_bytes: float) -> float:
+    """Time until every flow of `flow_bytes` has arrived.
+
+    Cut-through: a flow takes the latency of its links and switches plus the time in which the most loaded link on
+    its way carries every flow that crosses it.
+    """
+    drain_s = wire_bytes(link, flow_bytes) / bulk_bandwidth(link)
+    return max(
+        links * link.latency + switches * link.switch_latency + busiest * drain_s
+        for links, switches, busiest in pattern.ways
+    )
+
+
+def pattern_joules(link: Link, pattern: Pattern, flow_bytes: float) -> float:
+    """Energy of the flows: every device that sends a byte, its own or one it passes on, pays for the link."""
+    return pattern.sends * flow_bytes * link.energy
