@@ -90,7 +90,7 @@ def test_package_cost_of_chiplet_actuary(tco_dir: Path, economics: Economics) ->
 
 @given(st.floats(0, 20), st.floats(0.1, 100))
 def test_yield_models_are_ordered(defects: float, alpha: float) -> None:
-    """Clustered defects waste fewer dies: Poisson <= Murphy <= exponential, and alpha bridges Poisson and exponential."""
+    """Clustered defects waste fewer dies; alpha bridges the Poisson and the exponential model."""
     poisson, murphy, seeds = yield_poisson(defects), yield_murphy(defects), yield_exponential(defects)
     assert 0 <= poisson <= murphy * (1 + 1e-12) <= seeds * (1 + 1e-9) <= 1 + 1e-9
     clustered = yield_negative_binomial(defects, alpha)
