@@ -25,6 +25,7 @@ from archsim.workload.traces import Trace
 
 NS_PER_S = 1e9
 MAX_RUN = 4096  # steps of a run: keeps int64 sums of nanoseconds x steps far from overflow
+STEPS_AT_ONCE = 256  # steps timed in one call of the oracle: some are in vain if the next arrival cuts the run
 MAX_ITERATION_S = 1e6
 _ARRIVAL, _ITERATION_END = 0, 1
 
@@ -35,6 +36,8 @@ class RunLog:
 
     gap_ns, gap_weight  times between consecutive tokens of a request, with how often each occurred
     held_token_ns       integral of the tokens in the cache over the busy time
+    decode_iterations, decode_tokens, decode_contexts
+                        iterations with decodes, decode steps of all requests in them, and the sum of their contexts
     """
 
     requests: list[RequestState]
@@ -43,6 +46,9 @@ class RunLog:
     busy_ns: int = 0
     end_ns: int = 0
     held_token_ns: int = 0
+    decode_iterations: int = 0
+    decode_tokens: int = 0
+    decode_contexts: int = 0
     gap_ns: list[int] = field(default_factory=list)
     gap_weight: list[int] = field(default_factory=list)
 
@@ -106,7 +112,7 @@ class Engine:
                 request.first_scheduled_ns = now
         self._step_ns = self._time(batch, now)
         self._batch = batch
-        self._count_cache(self._step_ns)
+        self._count(batch, self._step_ns)
         heapq.heappush(self._events, (now + sum(self._step_ns), _ITERATION_END, 0))
 
     def _time(self, batch: Batch, now: int) -> list[int]:
@@ -124,32 +130,39 @@ class Engine:
     def _time_run(self, contexts: list[int], steps: int, now: int) -> list[int]:
         """Up to `steps` decode iterations, the last one the first to end at or after the next arrival."""
         horizon = self._events[0][0] if self._events else None  # no iteration is in flight: it is an arrival
-        if self._many is not None:
-            durations = _all_nanoseconds(self._many.decode_run_s(contexts, steps))
+        joined: list[int] = []
+        while len(joined) < steps and (horizon is None or now < horizon):
+            durations = self._decode_ns(contexts, min(steps - len(joined), STEPS_AT_ONCE))
+            ends = now + np.cumsum(durations)
             if horizon is not None:
-                durations = durations[: int(np.searchsorted(now + np.cumsum(durations), horizon)) + 1]
-            joined: list[int] = durations.tolist()
-            return joined
-        listed: list[int] = []
-        while len(listed) < steps and (horizon is None or now < horizon):
-            listed.append(_nanoseconds(self._oracle.iteration_s((), contexts)))
-            now += listed[-1]
-            contexts = [context + 1 for context in contexts]
-        return listed
+                durations = durations[: int(np.searchsorted(ends, horizon)) + 1]
+            joined.extend(durations.tolist())
+            now = int(ends[-1])
+            contexts = [context + len(durations) for context in contexts]
+        return joined
 
-    def _count_cache(self, durations: list[int]) -> None:
-        """Add the tokens that are in the cache during these iterations, times their durations."""
-        log, batch = self._log, self._batch
-        assert batch is not None
+    def _decode_ns(self, contexts: list[int], steps: int) -> NDArray[np.int64]:
+        """Nanoseconds of `steps` decode iterations; one, if the oracle knows single iterations only."""
+        if self._many is None:
+            return np.array([_nanoseconds(self._oracle.iteration_s((), contexts))], dtype=np.int64)
+        return _all_nanoseconds(self._many.decode_run_s(contexts, steps))
+
+    def _count(self, batch: Batch, durations: list[int]) -> None:
+        """Add these iterations to the totals; every step adds a token to the context of each decode."""
+        log, requests, steps, total = self._log, len(batch.decodes), len(durations), sum(durations)
         held = sum([request.processed for request in self._policy.running])
         held += sum([request.target for request in batch.prefills])
-        total = sum(durations)
         log.held_token_ns += held * total
-        if len(durations) > 1:
-            steps = np.arange(len(durations), dtype=np.int64)
-            log.held_token_ns += len(batch.decodes) * int(np.dot(steps, np.array(durations, dtype=np.int64)))
-        log.iterations += len(durations)
+        if steps > 1:
+            weights = np.arange(steps, dtype=np.int64)
+            log.held_token_ns += requests * int(np.dot(weights, np.array(durations, dtype=np.int64)))
+        log.iterations += steps
         log.busy_ns += total
+        if requests:
+            log.decode_iterations += steps
+            log.decode_tokens += requests * steps
+            contexts = sum([request.processed for request in batch.decodes])
+            log.decode_contexts += contexts * steps + requests * (steps * (steps - 1) // 2)
 
     def _finish_iterations(self, now: int) -> None:
         batch, durations, log = self._batch, self._step_ns, self._log

@@ -89,5 +89,4 @@ class AffineOracle:
         requests = len(decode_contexts)
         contexts = sum(decode_contexts) + requests * np.arange(steps, dtype=np.int64)
         fixed = self.base_s + self.per_request_s * requests
-        durations: NDArray[np.float64] = fixed + self.per_context_token_s * contexts
-        return durations
+        return fixed + np.float64(self.per_context_token_s) * contexts.astype(np.float64)

@@ -50,8 +50,12 @@ class Policy(ABC):
         self.running: list[RequestState] = []
 
     @abstractmethod
+    def claim_tokens(self, request: RequestState) -> int:
+        """KV tokens, in whole blocks, that an empty machine must have for the request."""
+
     def fits(self, request: RequestState) -> bool:
         """Whether the request could be served on an otherwise empty machine; if not, it is rejected on arrival."""
+        return self.claim_tokens(request) <= self.pool.total * self.pool.block_tokens
 
     @abstractmethod
     def form_batch(self) -> Batch:

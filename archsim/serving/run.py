@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -11,7 +10,7 @@ import archsim
 from archsim.config.schemas.model import Model
 from archsim.errors import InfeasibleError, UsageError, suggest
 from archsim.serving import metrics
-from archsim.serving.engine import NS_PER_S, Engine
+from archsim.serving.engine import NS_PER_S, Engine, RunLog
 from archsim.serving.oracle import LatencyOracle
 from archsim.serving.policy import POLICIES, Policy, PolicyOptions
 from archsim.serving.results import ServingReport
@@ -34,23 +33,24 @@ def serve(
     """Serve `trace` (or the trace of that name) on `system` under the policy called `policy`.
 
     system        a machine, whose latency oracle for `model` is made here, or an oracle of one's own
-    usd_per_hour  price of the machine; None: the oracle's
+    usd_per_hour  price of the machine; None: the oracle's, else that of the system by its cost model
     options       of the policy, see its `Options` class; e.g. max_batch, block_tokens
 
     Raises UsageError for an unknown policy or option, InfeasibleError if not one request of the trace fits.
     """
     if isinstance(trace, str):
         trace = load_requests(trace)
-    oracle, name = _oracle(system, model)
     chosen = POLICIES.get(policy)
     checked = _options(policy, chosen, options)
+    oracle, name = make_oracle(system, model)
     longest = int((trace.prompt_tokens + trace.output_tokens).max())
     scheduler = chosen(checked, oracle.max_tokens, longest)
     log = Engine(oracle, scheduler, trace).run()
     if len(log.rejected) == len(log.requests):
+        least = min(scheduler.claim_tokens(request) for request in log.requests)
         raise InfeasibleError(
-            f"no request of {trace.name!r} fits: the KV cache holds {oracle.max_tokens} tokens, the shortest request "
-            f"has {int((trace.prompt_tokens + trace.output_tokens).min())} and policy {policy} reserves more or as much"
+            f"no request of {trace.name!r} can be served: the KV cache of {name} holds {oracle.max_tokens} tokens, "
+            f"policy {policy!r} needs {least} for the smallest request"
         )
     table, seconds = metrics.request_table(log), metrics.duration_s(log)
     total = metrics.counts(table, log)
@@ -65,30 +65,17 @@ def serve(
         throughput=metrics.rates(total, seconds),
         **metrics.latency_distributions(table, log),
         kv_cache=metrics.cache_use(scheduler, log),
-        cost=metrics.cost(oracle.usd_per_hour if usd_per_hour is None else usd_per_hour, total, seconds),
+        cost=metrics.cost(
+            _usd_per_hour(system, oracle, log, seconds) if usd_per_hour is None else usd_per_hour, total, seconds
+        ),
         options=checked.model_dump(),
         archsim_version=archsim.__version__,
         requests=table,
     )
 
 
-def table_columns(report: ServingReport) -> list[tuple[str, str, str]]:
-    """(column, unit, meaning) of the table of requests, for writers of files."""
-    meaning = {
-        "arrival_s": ("s", "arrival"),
-        "first_scheduled_s": ("s", "start of the first iteration it took part in"),
-        "first_token_s": ("s", "end of the iteration that made its first token"),
-        "completed_s": ("s", "end of the iteration that made its last token; NaN if rejected"),
-        "prompt_tokens": ("token", "prompt"),
-        "output_tokens": ("token", "output"),
-        "tenant": ("1", "index of the tenant in order of appearance"),
-        "preemptions": ("1", "times its cache was dropped and recomputed"),
-    }
-    assert report.requests is not None
-    return [(item.name, *meaning[item.name]) for item in fields(report.requests)]
-
-
-def _oracle(system: System | LatencyOracle, model: Model | None) -> tuple[LatencyOracle, str]:
+def make_oracle(system: System | LatencyOracle, model: Model | None) -> tuple[LatencyOracle, str]:
+    """The latency oracle of a machine for a model, and the name to report; an oracle is passed through."""
     if isinstance(system, LatencyOracle):
         return system, type(system).__name__
     if model is None:
@@ -96,6 +83,24 @@ def _oracle(system: System | LatencyOracle, model: Model | None) -> tuple[Latenc
     from archsim.execution.oracle import LatencyOracle as SystemOracle
 
     return SystemOracle(system, model), system.name
+
+
+def _usd_per_hour(system: object, oracle: LatencyOracle, log: RunLog, seconds: float) -> float | None:
+    """The oracle's price; else, for a system, its lifetime cost at the power of the mean decode iteration while busy.
+
+    Prompts draw somewhat more than decodes; idle time counts as the cost model has it.
+    """
+    if oracle.usd_per_hour is not None or system is oracle or not log.decode_tokens:
+        return oracle.usd_per_hour
+    from archsim.cost.evaluate import usd_per_hour
+    from archsim.cost.evaluation import bills
+    from archsim.execution.oracle import LatencyOracle as SystemOracle
+
+    assert isinstance(oracle, SystemOracle)
+    batch = max(1, round(log.decode_tokens / log.decode_iterations))
+    power_w = oracle.decode_power_w(batch, round(log.decode_contexts / log.decode_tokens))
+    busy = log.busy_ns / NS_PER_S / seconds
+    return usd_per_hour(bills(oracle.system), power_w * busy, oracle.system.cost.economics)
 
 
 def _options(name: str, policy: type[Policy], options: dict[str, Any]) -> PolicyOptions:

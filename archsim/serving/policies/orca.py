@@ -34,9 +34,13 @@ class Orca(Policy):
         self.max_length = options.max_length or longest_tokens
         self.reservation = self.pool.blocks_for(self.max_length)
 
+    def claim_tokens(self, request: RequestState) -> int:
+        """A reservation, however short the request."""
+        return self.reservation * self.pool.block_tokens
+
     def fits(self, request: RequestState) -> bool:
         """No longer than the reservation, and one reservation fits."""
-        return request.prompt + request.output <= self.max_length and self.reservation <= self.pool.total
+        return request.prompt + request.output <= self.max_length and super().fits(request)
 
     def form_batch(self) -> Batch:
         """All running requests, then as many newcomers as fit."""

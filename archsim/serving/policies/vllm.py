@@ -43,10 +43,10 @@ class Vllm(Policy):
         self.max_batch_tokens = options.max_batch_tokens
         self.decode_reserve = options.decode_reserve
 
-    def fits(self, request: RequestState) -> bool:
-        """Its last step fits, and so does its recomputation with everything but the last token as prompt."""
+    def claim_tokens(self, request: RequestState) -> int:
+        """Its last step must fit, and its recomputation with everything but the last token as prompt."""
         margin = max(self.watermark, self.decode_reserve)
-        return self.pool.blocks_for(request.longest) + margin <= self.pool.total
+        return (self.pool.blocks_for(request.longest) + margin) * self.pool.block_tokens
 
     def form_batch(self) -> Batch:
         """Prompts if any can be admitted, else decodes."""
