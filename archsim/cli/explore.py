@@ -65,13 +65,19 @@ def _show(console: Console, result: ExploreResult, folder: Path) -> None:
     for reason, count in list(result.reasons.items())[:5]:
         console.print(f"  {count} x {reason}", markup=False)
     table = Table(title=f"Pareto front ({len(result.front)} points)", title_justify="left")
-    parameters = list(result.front[0].parameters) if result.front else []
-    for name in ("point", "system", "model", "batch", "input", "output", *parameters):
-        table.add_column(name)
+    all_parameters = result.front[0].parameters if result.front else {}
+    parameters = [name for name in all_parameters if not name.startswith("request.")]
+    for name in ("point", "system", "model", "batch", "input", "output", *map(_short, parameters)):
+        table.add_column(name, overflow="fold")
     for name, sense in result.objectives.items():
-        table.add_column(f"{name} ({sense})", justify="right")
+        table.add_column(f"{_short(name)} ({sense})", justify="right", overflow="fold")
     for point in result.front:
         shape = (point.index, point.system, point.model, point.batch, point.input_len, point.output_len)
         settings = [str(point.parameters[name]) for name in parameters]
         table.add_row(*map(str, shape), *settings, *(f"{value:.5g}" for value in point.objectives.values()))
     console.print(table)
+
+
+def _short(path: str) -> str:
+    """The last two names of a dotted path."""
+    return ".".join(path.split(".")[-2:])
