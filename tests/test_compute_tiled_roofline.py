@@ -36,7 +36,7 @@ class _Step:
         self.layers, self.hidden, self.heads, self.factor, self.activation = MODELS[row["model"]]
         self.tp, self.batch = int(row["num_gpu"]), int(row["batch"])
         self.element = 2.0 if row["dtype"] == "W16A16" else 1.0
-        self.gpu = load("gpu", GPUS[row["gpu"]], ("timing.register_traffic=products",))
+        self.gpu = load("gpu", GPUS[row["gpu"]], ("timing.register_traffic=products", "timing.matmul_blocks=count",))
         self.link = load("link", "nvlink3-attacc" if row["gpu"] == "A100a" else "nvlink4-attacc")
         self.seconds: dict[str, float] = {}
         self.joules: dict[str, float] = {}
@@ -200,7 +200,7 @@ def test_a_core_too_small_for_any_tile_is_refused() -> None:
 def test_physical_register_traffic_counts_bytes_and_products() -> None:
     op = Operation("matmul", 1, 2048, 128, count=100)
     ours = gpu.time_operation(load_gpu(), op).energy_j["register"]
-    peer = gpu.time_operation(load("gpu", "a100-hbm3", ("timing.register_traffic=products",)), op).energy_j["register"]
+    peer = gpu.time_operation(load("gpu", "a100-hbm3", ("timing.register_traffic=products", "timing.matmul_blocks=count",)), op).energy_j["register"]
     assert ours == pytest.approx(peer * 2 * 100)
 
 

@@ -93,9 +93,10 @@ def _tiles(machine: _Machine, op: Operation) -> Tiles:
     m, n, k, count = float(op.m), float(op.n), float(op.k), float(op.count)
     a, b, c = op.a_bytes, op.b_bytes, op.c_bytes
     timing, processor = machine.timing, machine.processor
+    tiled = op.kind == "gemm" or timing.matmul_blocks == "tiles"
     l1_m, l1_n = best_l1_tile(
         m, n, k, count, a, b, c,
-        machine.sides, float(timing.l1_tile_depth), processor.l1_capacity, machine.cores, op.kind == "gemm",
+        machine.sides, float(timing.l1_tile_depth), processor.l1_capacity, machine.cores, tiled,
     )  # fmt: skip
     if l1_m == 0.0:
         raise ConfigError(
@@ -105,7 +106,7 @@ def _tiles(machine: _Machine, op: Operation) -> Tiles:
         )
     depth = k / timing.l2_tile_depth_divisor
     l2_m, l2_n = best_l2_tile(m, n, k, a, b, c, l1_m, l1_n, depth, processor.l2_capacity)
-    blocks = count * np.ceil(m / l1_m) * np.ceil(n / l1_n) if op.kind == "gemm" else count
+    blocks = count * np.ceil(m / l1_m) * np.ceil(n / l1_n) if tiled else count
     return Tiles(l1_m, l1_n, l2_m, l2_n, _busy(machine, float(blocks)))
 
 

@@ -32,6 +32,7 @@ KINDS = {
         Kind("npu", "npu:Npu", "hwconfigs/npu"),
         Kind("cpu", "cpu:Cpu", "hwconfigs/cpu"),
         Kind("pim", "pim:Pim", "hwconfigs/pim"),
+        Kind("neupims", "pim_neupims:NeupimsDevice", "hwconfigs/neupims"),
         Kind("memory", "memory:Memory", "hwconfigs/memory"),
         Kind("link", "link:Link", "hwconfigs/link"),
         Kind("cost", "cost:Cost", "hwconfigs/cost"),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from archsim.compute.per_config import PerConfig
 from archsim.config.schemas.pim import Pim
+from archsim.config.schemas.pim_neupims import NeupimsDevice
 from archsim.errors import ConfigError
 from archsim.mapping.plan import PimAttention
 
@@ -30,7 +31,7 @@ class AttentionCost:
     uncounted_s: float = 0.0
 
 
-AttentionModel = Callable[[Pim, PimAttention], AttentionCost]
+AttentionModel = Callable[[Pim | NeupimsDevice, PimAttention], AttentionCost]
 
 
 def _compile(pim: Pim) -> PimDevice:
@@ -42,11 +43,15 @@ def _compile(pim: Pim) -> PimDevice:
 _compiled: PerConfig[Pim, PimDevice] = PerConfig(_compile)
 
 
-def simulated_attention(pim: Pim, work: PimAttention) -> AttentionCost:
+def simulated_attention(device: Pim | NeupimsDevice, work: PimAttention) -> AttentionCost:
     """Attention by the command-level simulation of the memory.
 
-    Raises ConfigError if the units cannot multiply elements of the KV cache's size.
+    Raises ConfigError if the units cannot multiply elements of the KV cache's size, or not in its head layout.
     """
+    return _neupims(device, work) if isinstance(device, NeupimsDevice) else _attacc(device, work)
+
+
+def _attacc(pim: Pim, work: PimAttention) -> AttentionCost:
     from archsim.memory.attacc import simulate_device_attention  # compiled kernels: only machines with PIM load them
 
     element_bytes = int(work.kv_element_bytes)
@@ -61,6 +66,21 @@ def simulated_attention(pim: Pim, work: PimAttention) -> AttentionCost:
     )
     uncounted_s = reference_softmax_s(pim, work) if pim.reference_slips is True else 0.0
     return AttentionCost(found.seconds, found.energy_j, found.time_split_s, uncounted_s)
+
+
+def _neupims(device: NeupimsDevice, work: PimAttention) -> AttentionCost:
+    from archsim.execution.neupims import LayerShape, simulate_neupims_attention
+
+    if work.queries_per_kv != 1 or work.kv_element_bytes != 2.0:
+        raise ConfigError(
+            f"found {work.queries_per_kv} queries per key/value head and elements of {work.kv_element_bytes:g} B; "
+            f"{device.name} attends with one query per head and 2 B elements",
+            key="kv_heads",
+        )
+    heads = work.heads_per_device // work.requests
+    shape = LayerShape(hidden=heads * work.head_size, heads=heads, ffn=heads * work.head_size, tensor_parallel=1)
+    found = simulate_neupims_attention(device, shape, [work.context_tokens] * work.requests)
+    return AttentionCost(found.seconds, found.energy_j, {"attention": found.seconds})
 
 
 def reference_softmax_s(pim: Pim, work: PimAttention) -> float:

@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from archsim.compute import time_operation
-from archsim.config.schemas.pim import Pim
 from archsim.config.schemas.system import System
-from archsim.errors import ConfigError
 from archsim.execution.attention import AttentionModel, simulated_attention
 from archsim.execution.coprocessing import coprocess
 from archsim.mapping.plan import AllReduce, Compute, Coprocessed, PimAttention, Plan, PlannedTask, Transfer
@@ -66,13 +64,17 @@ class Costing:
         return self._moved(task, work)
 
     def _compute(self, task: PlannedTask, work: Compute) -> CostedTask:
-        found = time_operation(self.system.units[work.unit].device, work.operation)
+        unit = self.system.units[work.unit]
+        assert unit.type != "pim" and unit.type != "neupims"  # noqa: PT018  (plans give memories attention only)
+        found = time_operation(unit.device, work.operation)
         energy = {f"{work.unit}.{part}": joules * work.devices for part, joules in found.energy_j.items()}
         flop, moved = work.operation.flop * work.devices, found.bytes * work.devices
         return CostedTask(task, work.unit, found.seconds, energy, flop, moved, found.bound)
 
     def _attention(self, task: PlannedTask, work: PimAttention) -> CostedTask:
-        found = self.attention(_pim(self.system, work.unit), work)
+        unit = self.system.units[work.unit]
+        assert unit.type == "pim" or unit.type == "neupims"
+        found = self.attention(unit.device, work)
         energy = {f"{work.unit}.{part}": joules * work.devices for part, joules in found.energy_j.items()}
         moved = (
             2.0 * work.heads_per_device * work.context_tokens * work.head_size * work.kv_element_bytes * work.devices
@@ -82,13 +84,12 @@ class Costing:
 
     def _coprocessed(self, task: PlannedTask, work: Coprocessed) -> CostedTask:
         alone = self._compute(task, work.compute)
-        pim = _pim(self.system, work.pim_unit)
-        unit = self.system.units[work.compute.unit]
-        assert unit.type != "pim"
+        pim, unit = self.system.units[work.pim_unit], self.system.units[work.compute.unit]
+        assert pim.type == "pim" and unit.type != "pim" and unit.type != "neupims"  # noqa: PT018  (see the plan)
         slips = self.system.mapping.reference_slips
         share, seconds, pim_energy = coprocess(
             unit.device,
-            pim,
+            pim.device,
             work,
             alone.seconds,
             alone.bound,
@@ -113,10 +114,3 @@ class Costing:
             joules = transfer_joules(link, work.bytes_per_link) * work.links
             moved = work.bytes_per_link * work.links
         return CostedTask(task, work.connection, seconds, {f"{work.connection}.link": joules}, 0.0, moved, "link")
-
-
-def _pim(system: System, name: str) -> Pim:
-    unit = system.units[name]
-    if unit.type != "pim":
-        raise ConfigError(f"unit {name!r} is a {unit.type}, fused attention needs a pim", file=system.name)
-    return unit.device

@@ -16,7 +16,6 @@ from archsim.execution.step import Step, mean_step, simulate_pass
 from archsim.execution.timeline import make_timeline
 from archsim.mapping.capacity import check_fits, free_bytes
 from archsim.mapping.plan import Coprocessed
-from archsim.mapping.shard import is_ffn_weight
 from archsim.results import (
     Capacity,
     Cost,
@@ -28,7 +27,6 @@ from archsim.results import (
     Throughput,
     UnitCapacity,
 )
-from archsim.workload import build_graph
 from archsim.workload.operator import Phase
 
 INTERPOLATION_TOLERANCE = 0.002
@@ -214,9 +212,7 @@ def _components(step: Step) -> dict[str, float]:
 
 
 def _ffn_weight_bytes(model: Model) -> float:
-    graph = build_graph(model, "decode", 1, 1, 1)
-    operators = [graph.nodes[name]["operator"] for name in graph]
-    return float(sum(op.n * op.k * op.count * op.b_bytes * op.repeat for op in operators if is_ffn_weight(op)))
+    return model.layers * model.ffn_weights * model.weight_element_bytes
 
 
 def _with_ffn_weights(found: Capacity, system: System, size_bytes: float) -> Capacity:

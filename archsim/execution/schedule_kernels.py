@@ -43,9 +43,9 @@ def schedule(
         now = running[0][0]
         # everything that ends now is retired before anything starts, so that order of retirement does not matter
         while len(running) > 0 and running[0][0] == now:
-            task = heapq.heappop(running)[1]
-            busy[resource[task]] = False
-            for edge in range(successor_start[task], successor_start[task + 1]):
+            done = heapq.heappop(running)[1]
+            busy[resource[done]] = False
+            for edge in range(successor_start[done], successor_start[done + 1]):
                 follower = successor[edge]
                 waiting[follower] -= 1
                 if waiting[follower] == 0:

@@ -3,34 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from archsim.config.schemas.model import Model
 from archsim.execution.costing import CostedTask, Costing
-from archsim.execution.tasks import Schedule, TaskTableBuilder
+from archsim.execution.tasks import OUTSIDE_LAYERS, Schedule, TaskTableBuilder
 from archsim.mapping.plan import PimAttention, Plan, Transfer, make_plan
 from archsim.results import OperatorResult
 from archsim.workload import build_graph
 from archsim.workload.operator import Phase
+
+ROUNDING = 1e-5
 
 
 @dataclass(frozen=True)
 class Step:
     """A scheduled pass.
 
-    tasks      what ran, one entry a layer's task (`planned.repeat` runs) or an outside task (1 run)
+    tasks      what ran; `planned.repeat` is the number of runs
     exposed_s  (tasks,) seconds of the pass each accounts for, over all its runs
     idle_s     seconds in which nothing ran
-    layer      schedule of one layer, for the timeline (task numbers are positions in `tasks`)
+    schedule   of one layer, or of the whole pass if layers overlap; None under the closed-form overlap model
     """
 
     tasks: tuple[CostedTask, ...]
     exposed_s: NDArray[np.float64]
     idle_s: float
-    layer: Schedule | None
+    schedule: Schedule | None
 
     @property
     def seconds(self) -> float:
@@ -46,12 +48,14 @@ class Step:
         """One row a task, totals over its runs; seconds - overlap_s adds up to the pass."""
         rows = []
         for task, exposed in zip(self.tasks, self.exposed_s, strict=True):
-            runs = task.planned.repeat
+            runs, seconds = task.planned.repeat, task.seconds * task.planned.repeat
+            if abs(seconds - exposed) <= ROUNDING * seconds:
+                seconds = float(exposed)  # nothing is hidden: the scheduler's whole picoseconds make the difference
             rows.append(
                 OperatorResult(
-                    phase=phase, name=task.planned.name, unit=task.unit, count=runs, seconds=task.seconds * runs,
+                    phase=phase, name=task.planned.name, unit=task.unit, count=runs, seconds=seconds,
                     joules=task.joules * runs, flop=task.flop * runs, bytes=task.bytes * runs, bound=task.bound,
-                    overlap_s=task.seconds * runs - float(exposed),
+                    overlap_s=seconds - float(exposed),
                 )
             )  # fmt: skip
         return rows
@@ -60,48 +64,85 @@ class Step:
 def simulate_pass(
     costing: Costing, model: Model, phase: Phase, batch: int, new_tokens: int, context_tokens: int, logits: bool = True
 ) -> Step:
-    """One pass of `batch` equal requests through the model; data-parallel groups share the batch out evenly."""
+    """One pass of `batch` equal requests through the model.
+
+    Data-parallel groups and sub-batches share the batch out evenly; the largest share is timed.
+    """
     system = costing.system
     slips = system.mapping.reference_slips
+    parts = min(system.mapping.sub_batches, batch) if phase == "decode" else 1
     graph = build_graph(
-        model, phase, -(-batch // system.mapping.data_parallel), new_tokens, context_tokens,
+        model, phase, -(-batch // (system.mapping.data_parallel * parts)), new_tokens, context_tokens,
         logits=logits and not slips, embedding=not slips, fuse_gate=not slips,
     )  # fmt: skip
     plan = make_plan(system, model, graph)
-    return run_step(plan, costing.cost(plan))
+    return run_step(plan, costing.cost(plan), parts)
 
 
-def run_step(plan: Plan, tasks: Sequence[CostedTask]) -> Step:
-    """Schedule the tasks of one pass.
+def run_step(plan: Plan, tasks: Sequence[CostedTask], parts: int = 1) -> Step:
+    """Schedule the tasks of one pass of `parts` interleaved sub-batches (`tasks` are those of one of them).
 
-    The layers follow one another, so one is scheduled and counted `layers` times; what stands before and after the
-    layers runs once.
+    Without sub-batches the layers follow one another, so one is scheduled and counted `layers` times; what stands
+    before and after the layers runs once.
     """
-    inside = [index for index, task in enumerate(tasks) if task.planned.repeat == plan.layers]
+    if parts > 1:
+        return _interleaved(plan, tasks, parts)
+    inside = [index for index, task in enumerate(tasks) if task.planned.in_layer]
     exposed = np.array([task.seconds * task.planned.repeat for task in tasks])
     if plan.system.mapping.overlap_model == "closed-form" and plan.phase == "decode":
         exposed[inside] = _closed_form([tasks[index] for index in inside]) * plan.layers
         return Step(tuple(tasks), exposed, 0.0, None)
-    schedule = _schedule_layer(tasks, inside)
+    builder = TaskTableBuilder()
+    _add_layer(builder, tasks, inside, 0, {})
+    schedule = builder.build().schedule()
     shares = schedule.exposed_s(len(tasks))
     exposed[inside] = shares[inside] * plan.layers
     return Step(tuple(tasks), exposed, float(shares[-1]) * plan.layers, schedule)
 
 
-def _schedule_layer(tasks: Sequence[CostedTask], inside: Sequence[int]) -> Schedule:
+def _interleaved(plan: Plan, tasks: Sequence[CostedTask], parts: int) -> Step:
+    """Sub-batches run the whole model side by side: one computes its layer while another attends."""
     builder = TaskTableBuilder()
-    parts: dict[str, list[int]] = {}
-    for index in inside:
+    inside = [index for index, task in enumerate(tasks) if task.planned.in_layer]
+    before = [index for index in range(len(tasks)) if index < inside[0]]
+    after = [index for index in range(len(tasks)) if index > inside[-1]]
+    reached: list[dict[str, list[int]]] = [{} for _ in range(parts)]
+    for ends in reached:
+        _add_layer(builder, tasks, before, OUTSIDE_LAYERS, ends)
+    for layer in range(plan.layers):
+        for ends in reached:
+            _add_layer(builder, tasks, inside, layer, ends)
+    for ends in reached:
+        _add_layer(builder, tasks, after, OUTSIDE_LAYERS, ends)
+    schedule = builder.build().schedule()
+    shares = schedule.exposed_s(len(tasks))
+    planned = [replace(task.planned, repeat=task.planned.repeat * parts) for task in tasks]
+    counted = tuple(replace(task, planned=more) for task, more in zip(tasks, planned, strict=True))
+    return Step(counted, shares[:-1], float(shares[-1]), schedule)
+
+
+def _add_layer(
+    builder: TaskTableBuilder,
+    tasks: Sequence[CostedTask],
+    chosen: Sequence[int],
+    layer: int,
+    ends: dict[str, list[int]],
+) -> None:
+    """Add one run of the chosen tasks; `ends` maps planned names to the parts that must have ended, and is updated.
+
+    The first chosen task also waits for what was last added under the same `ends` (the layer before).
+    """
+    last = ends.get("", [])
+    for index in chosen:
         planned = tasks[index].planned
-        before = [parts[name] for name in planned.after if name in parts]
+        before = [ends[name] for name in planned.after if name in ends] if index != chosen[0] else [last]
         numbers = []
         for part in range(planned.heads):
             # head-level parts wait for their own head only; whole tasks wait for every part
-            after = [n for ends in before for n in ([ends[part]] if len(ends) == planned.heads > 1 else ends)]
+            after = [n for done in before for n in ([done[part]] if len(done) == planned.heads > 1 else done)]
             seconds = tasks[index].seconds / planned.heads
-            numbers.append(builder.add(planned.resource, seconds, index, after))
-        parts[planned.name] = numbers
-    return builder.build().schedule()
+            numbers.append(builder.add(planned.resource, seconds, index, after, layer))
+        ends[planned.name] = ends[""] = numbers
 
 
 def _closed_form(tasks: Sequence[CostedTask]) -> NDArray[np.float64]:
@@ -154,7 +195,7 @@ def mean_step(steps: Sequence[Step], weights: NDArray[np.float64]) -> Step:
             )
         )  # fmt: skip
     exposed = np.array([step.exposed_s for step in steps]).T @ weights
-    middle = steps[len(steps) // 2].layer
+    middle = steps[len(steps) // 2].schedule
     return Step(tuple(tasks), exposed, _mean(weights, [step.idle_s for step in steps]), middle)
 
 

@@ -11,7 +11,10 @@ from numpy.typing import NDArray
 from archsim.errors import ArchsimError
 
 PS_PER_S = 1e12
-TASK_DTYPE = np.dtype([("duration_ps", "<i8"), ("resource", "<i8"), ("priority", "<i8"), ("operator", "<i8")])
+TASK_DTYPE = np.dtype(
+    [("duration_ps", "<i8"), ("resource", "<i8"), ("priority", "<i8"), ("operator", "<i8"), ("layer", "<i8")]
+)
+OUTSIDE_LAYERS = -1
 
 
 @dataclass
@@ -24,18 +27,18 @@ class TaskTableBuilder:
     """
 
     resources: list[str] = field(default_factory=list)
-    _rows: list[tuple[int, int, int, int]] = field(default_factory=list)
+    _rows: list[tuple[int, int, int, int, int]] = field(default_factory=list)
     _edges: list[tuple[int, int]] = field(default_factory=list)
 
-    def add(
-        self, resource: str, seconds: float, operator: int, after: Sequence[int] = (), priority: int | None = None
-    ) -> int:
-        """Add a task and return its number; `operator` says which operator it is a part of."""
+    def add(self, resource: str, seconds: float, operator: int, after: Sequence[int] = (), layer: int = 0) -> int:
+        """Add a task and return its number; `operator` says which operator it is a part of.
+
+        Tasks added earlier are the more urgent ones.
+        """
         if resource not in self.resources:
             self.resources.append(resource)
         task = len(self._rows)
-        urgency = task if priority is None else priority
-        self._rows.append((round(seconds * PS_PER_S), self.resources.index(resource), urgency, operator))
+        self._rows.append((round(seconds * PS_PER_S), self.resources.index(resource), task, operator, layer))
         self._edges.extend((before, task) for before in after)
         return task
 

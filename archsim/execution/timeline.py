@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.execution.step import Step
-from archsim.execution.tasks import PS_PER_S
+from archsim.execution.tasks import OUTSIDE_LAYERS, PS_PER_S, Schedule
 from archsim.results import Timeline
 
 
@@ -21,12 +21,19 @@ class _Columns:
     start_s: list[NDArray[np.float64]] = field(default_factory=list)
     end_s: list[NDArray[np.float64]] = field(default_factory=list)
 
-    def add(self, names: list[str], resources: list[str], phase: str, layer: int, spans: NDArray[np.float64]) -> None:
-        """`spans` (tasks, 2): start and end in seconds."""
+    def add(
+        self,
+        names: list[str],
+        resources: list[str],
+        phase: str,
+        layer: NDArray[np.int64],
+        spans: NDArray[np.float64],
+    ) -> None:
+        """`layer` (tasks,); `spans` (tasks, 2): start and end in seconds."""
         self.name += names
         self.resource += resources
         self.phase += [phase] * len(names)
-        self.layer.append(np.full(len(names), layer, dtype=np.int64))
+        self.layer.append(layer)
         self.start_s.append(spans[:, 0])
         self.end_s.append(spans[:, 1])
 
@@ -49,37 +56,46 @@ def make_timeline(prefill: Step, decode: Step | None, layers: int) -> Timeline:
 
 def _lay_out(columns: _Columns, step: Step, phase: str, layers: int, start_s: float) -> float:
     """Outside tasks run where the graph has them: before the first in-layer task, or after the last layer."""
-    inside = [index for index, task in enumerate(step.tasks) if task.planned.repeat == layers]
+    if step.schedule is not None and (step.schedule.table.rows["layer"] != 0).any():
+        return _whole(columns, step, step.schedule, phase, start_s)
+    inside = [index for index, task in enumerate(step.tasks) if task.planned.in_layer]
     names, resources, spans = _one_layer(step, inside)
     for index in range(min(inside)):
         start_s = _serial(columns, step, index, phase, start_s)
     for layer in range(layers):
-        columns.add(names, resources, phase, layer, spans + start_s)
+        columns.add(names, resources, phase, np.full(len(names), layer), spans + start_s)
         start_s += float(spans[:, 1].max())
     for index in range(max(inside) + 1, len(step.tasks)):
         start_s = _serial(columns, step, index, phase, start_s)
     return start_s
 
 
+def _whole(columns: _Columns, step: Step, schedule: Schedule, phase: str, start_s: float) -> float:
+    names, resources, spans = _scheduled(step, schedule)
+    columns.add(names, resources, phase, schedule.table.rows["layer"], spans + start_s)
+    return start_s + float(spans[:, 1].max())
+
+
 def _serial(columns: _Columns, step: Step, index: int, phase: str, start_s: float) -> float:
     task = step.tasks[index]
     end_s = start_s + task.seconds
-    columns.add([task.planned.name], [task.planned.resource], phase, -1, np.array([[start_s, end_s]]))
+    outside = np.array([OUTSIDE_LAYERS])
+    columns.add([task.planned.name], [task.planned.resource], phase, outside, np.array([[start_s, end_s]]))
     return end_s
 
 
 def _one_layer(step: Step, inside: list[int]) -> tuple[list[str], list[str], NDArray[np.float64]]:
-    if step.layer is None:  # closed-form overlap: what is exposed, one after the other
-        runs = step.tasks[inside[0]].planned.repeat
-        ends = np.cumsum(step.exposed_s[inside] / runs)
-        spans = np.column_stack([np.concatenate([[0.0], ends[:-1]]), ends])
-        return (
-            [step.tasks[i].planned.name for i in inside],
-            [step.tasks[i].planned.resource for i in inside],
-            spans,
-        )
-    rows = step.layer.table.rows
+    if step.schedule is not None:
+        return _scheduled(step, step.schedule)
+    # closed-form overlap: what is exposed, one after the other
+    ends = np.cumsum(step.exposed_s[inside] / step.tasks[inside[0]].planned.repeat)
+    spans = np.column_stack([np.concatenate([[0.0], ends[:-1]]), ends])
+    planned = [step.tasks[index].planned for index in inside]
+    return [task.name for task in planned], [task.resource for task in planned], spans
+
+
+def _scheduled(step: Step, schedule: Schedule) -> tuple[list[str], list[str], NDArray[np.float64]]:
+    rows = schedule.table.rows
     names = [step.tasks[int(i)].planned.name for i in rows["operator"]]
-    resources = [step.layer.table.resources[int(i)] for i in rows["resource"]]
-    spans = np.column_stack([step.layer.start_ps, step.layer.end_ps]) / PS_PER_S
-    return names, resources, spans
+    resources = [schedule.table.resources[int(i)] for i in rows["resource"]]
+    return names, resources, np.column_stack([schedule.start_ps, schedule.end_ps]) / PS_PER_S

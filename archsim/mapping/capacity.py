@@ -18,7 +18,9 @@ def device_capacity_bytes(unit: Unit) -> float:
     """Memory of one device of a unit."""
     if unit.memory_capacity is not None:
         return unit.memory_capacity
-    return unit.device.capacity_bytes if unit.type == "pim" else unit.device.memory_capacity
+    if unit.type == "pim" or unit.type == "neupims":
+        return unit.device.capacity_bytes
+    return unit.device.memory_capacity
 
 
 def requirements(system: System, model: Model, batch: int, input_len: int, output_len: int) -> list[UnitCapacity]:

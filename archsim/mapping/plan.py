@@ -18,6 +18,7 @@ from archsim.mapping.shard import ATTENTION, is_ffn_weight, is_row_split, shard
 from archsim.workload.operator import Operator
 
 PIPELINED_GEMMS = ("qkv", "attention_out")
+OUTSIDE = ("embedding", "norm_embedding", "norm_final", "lm_head")
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class PimAttention:
     unit: str
     devices: int
     heads_per_device: int  # key/value heads x requests
+    requests: int
     queries_per_kv: int
     context_tokens: int
     head_size: int
@@ -85,6 +87,7 @@ class PlannedTask:
     repeat: int
     after: tuple[str, ...]
     heads: int = 1
+    in_layer: bool = True  # part of every layer, or before or after all of them
 
 
 @dataclass
@@ -118,7 +121,7 @@ class Places:
         return cls(rules.main, unit, decode_unit, system.units[rules.main].count // groups, groups)
 
 
-def make_plan(system: System, model: Model, graph: nx.DiGraph) -> Plan:
+def make_plan(system: System, model: Model, graph: nx.DiGraph[str]) -> Plan:
     """Place every operator of `graph` (one model copy's share of the batch) on `system`.
 
     Raises ConfigError if an operator would have to move over a link the system does not have.
@@ -127,7 +130,7 @@ def make_plan(system: System, model: Model, graph: nx.DiGraph) -> Plan:
 
 
 class _Planner:
-    def __init__(self, system: System, model: Model, graph: nx.DiGraph) -> None:
+    def __init__(self, system: System, model: Model, graph: nx.DiGraph[str]) -> None:
         self._system, self._model, self._graph = system, model, graph
         self._phase = str(graph.graph["phase"])
         self._places = Places.of(system, self._phase)
@@ -145,7 +148,7 @@ class _Planner:
     def _place(self, operator: Operator) -> None:
         unit = self._unit_of(operator)
         before = [self._moved(name, unit) for name in self._graph.predecessors(operator.name)]
-        fused = self._system.units[unit].type == "pim" and operator.kind in ATTENTION
+        fused = self._system.units[unit].in_memory and operator.kind in ATTENTION
         if fused and operator.kind != "score":
             self._produced[operator.name] = before[0]  # a part of the fused attention program
             return
@@ -155,7 +158,7 @@ class _Planner:
         work = self._attention(operator, unit) if fused else self._work(operator, unit)
         self._add(name, unit, work, operator.repeat, before, self._heads(operator))
         self._produced[operator.name] = name
-        if operator.name == "qkv" and self._phase == "prefill":
+        if operator.name == "qkv" and self._phase == "prefill" and self._model.architecture == "decoder":
             self._store_kv(operator)
 
     def _sums_partials(self, operator: Operator) -> bool:
@@ -187,7 +190,15 @@ class _Planner:
         operation = shard(score, devices // self._places.groups, self._model.key_value_heads, self._slips)
         flop = sum(self._graph.nodes[name]["operator"].flop for name in ATTENTION)
         return PimAttention(
-            unit, devices, operation.count, operation.m, score.n, score.k, score.b_bytes, flop * self._places.groups
+            unit,
+            devices,
+            int(operation.count),
+            score.count // self._model.key_value_heads,
+            int(operation.m),
+            score.n,
+            score.k,
+            score.b_bytes,
+            flop * self._places.groups,
         )
 
     def _heads(self, operator: Operator) -> int:
@@ -206,7 +217,7 @@ class _Planner:
         producer: Operator = self._graph.nodes[source]["operator"]
         task = self._produced[source]
         origin = self._unit_of(producer)
-        if origin == unit:
+        if origin == unit or self._share_memory(origin, unit):
             return task
         name = f"{source}_to_{unit}"
         if all(planned.name != name for planned in self._plan.tasks):
@@ -221,16 +232,16 @@ class _Planner:
     def _store_kv(self, qkv: Operator) -> None:
         """Prompt keys and values travel to the memory where decode attention will need them."""
         home = self._places.kv_home
-        if home == self._places.attention or self._slips or self._shares_memory(home):
+        if home == self._places.attention or self._slips or self._share_memory(self._places.main, home):
             return
         connection, links = self._connection(self._places.main, home)
         per_token = 2 * self._model.key_value_heads * self._model.head_size * self._model.kv_element_bytes
         work = Transfer(connection, links, qkv.m * per_token * self._places.groups / links)
         self._add("store_kv", f"{connection}:{self._places.main}->{home}", work, qkv.repeat, ["qkv"], 1)
 
-    def _shares_memory(self, home: str) -> bool:
+    def _share_memory(self, first: str, second: str) -> bool:
         units = self._system.units
-        return self._places.main in (home, units[home].memory_in) or units[self._places.main].memory_in == home
+        return (units[first].memory_in or first) == (units[second].memory_in or second)
 
     def _reduce(self, operator: Operator, after: list[str]) -> str:
         connection, _ = self._connection(self._places.main, self._places.main)
@@ -252,4 +263,5 @@ class _Planner:
         )  # fmt: skip
 
     def _add(self, name: str, resource: str, work: Work, repeat: int, after: list[str], heads: int) -> None:
-        self._plan.tasks.append(PlannedTask(name, resource, work, repeat, tuple(dict.fromkeys(after)), heads))
+        in_layer = name not in OUTSIDE
+        self._plan.tasks.append(PlannedTask(name, resource, work, repeat, tuple(dict.fromkeys(after)), heads, in_layer))

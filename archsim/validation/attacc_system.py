@@ -93,7 +93,7 @@ def _measured_attention(seconds: float) -> Callable[[Pim, PimAttention], Attenti
 def _system(attention: str, gpu: str, count: str, pipelined: str, coprocessed: str, limited: str) -> System:
     overrides = [f"units.gpu.count={int(count)}"]
     if gpu == "H100":
-        overrides += ["units.gpu.device={use: gpu/h100, timing: {register_traffic: products}}"]
+        overrides += ["units.gpu.device={use: gpu/h100, timing: {register_traffic: products, matmul_blocks: count}}"]
         overrides += ["connections.nvlink.link={use: link/nvlink4-attacc}"]
         if attention == "CPU":
             overrides += ["units.cpu.device={use: cpu/dgx-h100-host}"]

@@ -10,7 +10,8 @@ from archsim.config.base import Config, Preset
 from archsim.errors import suggest
 
 DTYPE_BYTES = {
-    "fp32": 4.0, "tf32": 4.0, "fp16": 2.0, "bf16": 2.0, "fp8": 1.0, "int8": 1.0, "fp4": 0.5, "int4": 0.5, "int2": 0.25, "int1": 0.125,
+    "fp32": 4.0, "tf32": 4.0, "fp16": 2.0, "bf16": 2.0, "fp8": 1.0, "int8": 1.0, "fp4": 0.5, "int4": 0.5,
+    "int2": 0.25, "int1": 0.125,
 }  # fmt: skip
 Dtype = Literal["fp32", "tf32", "fp16", "bf16", "fp8", "int8", "fp4", "int4", "int2", "int1"]
 
@@ -86,14 +87,17 @@ class Model(Preset):
         return DTYPE_BYTES[self.kv_dtype]
 
     @property
+    def ffn_weights(self) -> int:
+        """Weights of one layer's feed-forward matrices, all experts."""
+        experts = self.experts.count + self.experts.shared if self.experts else 1
+        return experts * (3 if self.ffn_gated else 2) * self.hidden * self.ffn_hidden
+
+    @property
     def layer_weights(self) -> int:
         """Weights of one layer's matrices, without biases and norms."""
         attention = self.hidden * self.head_size * (2 * self.heads + 2 * self.key_value_heads)
-        one_ffn = (3 if self.ffn_gated else 2) * self.hidden * self.ffn_hidden
-        if self.experts is None:
-            return attention + one_ffn
-        router = self.hidden * self.experts.count
-        return attention + router + (self.experts.count + self.experts.shared) * one_ffn
+        router = self.hidden * self.experts.count if self.experts else 0
+        return attention + router + self.ffn_weights
 
     @property
     def embedding_weights(self) -> int:

@@ -84,6 +84,11 @@ class TiledRoofline(Config):
         description="bytes: three operands per multiply-add, in bytes; products: 3 m n k whatever the element size "
         "and count (what the AttAcc simulator charges)",
     )
+    matmul_blocks: Literal["tiles", "count"] = Field(
+        default="tiles",
+        description="blocks of a batch of products: one per tile and product, or one per product (what the AttAcc "
+        "simulator counts, so that a long prompt's attention fills no more cores than it has heads)",
+    )
     fits: dict[Literal["softmax", "activation", "norm", "add", "gather"], LinearFit] = Field(
         default_factory=dict, description="operation kinds timed by a measured line instead of the memory roof"
     )

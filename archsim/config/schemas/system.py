@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -15,6 +15,7 @@ from archsim.config.schemas.gpu import Gpu
 from archsim.config.schemas.link import Link
 from archsim.config.schemas.npu import Npu
 from archsim.config.schemas.pim import Pim
+from archsim.config.schemas.pim_neupims import NeupimsDevice
 from archsim.errors import unknown_name
 
 
@@ -27,6 +28,7 @@ class _Unit(Config):
     )
     memory_in: Name | None = Field(default=None, description="unit whose memory holds this unit's data; none: its own")
     bill: Cost | None = Field(default=None, description="what one device costs to buy and to make")
+    in_memory: ClassVar[bool] = False  # whether it runs attention as one program where the KV cache is
 
 
 class GpuUnit(_Unit):
@@ -55,9 +57,18 @@ class PimUnit(_Unit):
 
     type: Literal["pim"]
     device: Pim
+    in_memory: ClassVar[bool] = True
 
 
-Unit = Annotated[GpuUnit | NpuUnit | CpuUnit | PimUnit, Field(discriminator="type")]
+class NeupimsUnit(_Unit):
+    """Memory of a NeuPIMs device, whose NPU is a unit of its own."""
+
+    type: Literal["neupims"]
+    device: NeupimsDevice
+    in_memory: ClassVar[bool] = True
+
+
+Unit = Annotated[GpuUnit | NpuUnit | CpuUnit | PimUnit | NeupimsUnit, Field(discriminator="type")]
 
 
 class Connection(Config):
