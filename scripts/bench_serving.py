@@ -1,4 +1,4 @@
-"""Requests per CPU second of the serving simulator, on lengths like the Azure conversation trace at 80 % load.
+"""Requests per CPU second of the serving simulator, on lengths like those of the Azure conversation trace.
 
 Usage: python scripts/bench_serving.py [REQUESTS]
 
@@ -32,9 +32,9 @@ def azure_like(count: int, rate_per_s: float) -> Trace:
 def main() -> None:
     """Print one line a policy."""
     count = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
-    trace = azure_like(count, rate_per_s=4.0)
+    trace = azure_like(count, rate_per_s=3.0)
     for policy, options in OPTIONS.items():
-        serve(ORACLE, None, azure_like(100, 4.0), policy, **options)
+        serve(ORACLE, None, azure_like(100, 3.0), policy, **options)
         start = time.process_time()
         report = serve(ORACLE, None, trace, policy, **options)
         seconds = time.process_time() - start
@@ -42,7 +42,7 @@ def main() -> None:
         print(
             f"{policy:6} {count} requests, {report.counts.iterations} iterations, {seconds:.2f} CPU s: "
             f"{rate:,.0f} requests/CPU-s, {report.counts.iterations / seconds:,.0f} iterations/CPU-s, "
-            f"{rate / VIDUR[policy]:.1f} x Vidur; busy {report.busy_fraction:.0%}"
+            f"{rate / VIDUR[policy]:.1f} x Vidur"
         )
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-import archsim
+from archsim import __version__
 from archsim.config.schemas.model import Model
 from archsim.errors import InfeasibleError, UsageError, suggest
 from archsim.serving import metrics
@@ -69,7 +69,7 @@ def serve(
             _usd_per_hour(system, oracle, log, seconds) if usd_per_hour is None else usd_per_hour, total, seconds
         ),
         options=checked.model_dump(),
-        archsim_version=archsim.__version__,
+        archsim_version=__version__,
         requests=table,
     )
 

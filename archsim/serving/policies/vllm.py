@@ -67,10 +67,10 @@ class Vllm(Policy):
 
     def extend_run(self, batch: Batch, steps: int) -> None:
         """The blocks of the last of `steps` iterations."""
+        size, further = self.pool.block_tokens, steps - 1
         for request in batch.decodes:
-            need = self.pool.blocks_for(request.processed + steps - 1)
-            if need > request.blocks:
-                self.pool.grow(request, need)
+            if request.processed + further > request.blocks * size:
+                self.pool.grow(request, self.pool.blocks_for(request.processed + further))
 
     def _has_room(self, request: RequestState) -> bool:
         """Whether there is a place for it, and blocks for its prompt above the watermark."""
@@ -93,16 +93,16 @@ class Vllm(Policy):
 
     def _decodes(self) -> list[RequestState]:
         """Running requests in order of arrival, each with room for its step; the latest make room if need be."""
-        pool, running, place = self.pool, self.running, 0
+        pool, running, size, place = self.pool, self.running, self.pool.block_tokens, 0
         while place < len(running):
             request = running[place]
-            blocks = pool.blocks_for(request.processed)
-            need = max(blocks - request.blocks, self.decode_reserve)
-            while pool.free < need and len(running) > place:
-                self._preempt(running.pop())
-            if place < len(running):
-                pool.grow(request, max(blocks, request.blocks))
-                place += 1
+            full = request.processed > request.blocks * size
+            if pool.free < (1 if full else self.decode_reserve):
+                self._preempt(running.pop())  # the latest arrived, perhaps the request itself
+                continue
+            if full:
+                pool.grow(request, request.blocks + 1)
+            place += 1
         return running[:]
 
     def _preempt(self, victim: RequestState) -> None:
