@@ -49,17 +49,17 @@ def _check_version(file: h5py.File, path: Path) -> None:
 
 
 def _check_objects(file: h5py.File, path: Path) -> None:
-    """Walk hard links only, and add up what the datasets declare."""
-    logical, objects, waiting = 0, 0, [file["/"]]
+    """Walk hard links only, each object once, and add up what the datasets declare."""
+    logical, seen, waiting = 0, {_address(file["/"])}, [file["/"]]
     while waiting:
         group = waiting.pop()
         for name in group:
-            objects += 1
-            if objects > MAX_OBJECTS:
-                raise InputError(f"{path}: more than {MAX_OBJECTS:,} objects")
             if not isinstance(group.get(name, getlink=True), h5py.HardLink):
                 raise InputError(f"{path}: {group.name}/{name} is a link to another object or file, which is refused")
             item = group[name]
+            if _address(item) in seen or len(seen) > MAX_OBJECTS:
+                raise InputError(f"{path}: objects linked twice, or more than {MAX_OBJECTS:,} objects")
+            seen.add(_address(item))
             if isinstance(item, h5py.Dataset):
                 _check_dataset(item, path)
                 logical += item.size * item.dtype.itemsize
@@ -67,6 +67,10 @@ def _check_objects(file: h5py.File, path: Path) -> None:
                     raise InputError(f"{path}: declares more than {MAX_LOGICAL_BYTES:,} bytes of data")
             elif isinstance(item, h5py.Group):
                 waiting.append(item)
+
+
+def _address(item: h5py.Group | h5py.Dataset) -> int:
+    return int(h5py.h5o.get_info(item.id).addr)
 
 
 def _check_dataset(dataset: h5py.Dataset, path: Path) -> None:
