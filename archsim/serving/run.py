@@ -48,12 +48,12 @@ def serve(
     log = Engine(oracle, scheduler, trace).run()
     if len(log.rejected) == len(log.requests):
         least = min(scheduler.claim_tokens(request) for request in log.requests)
-        raise InfeasibleError(
-            f"no request of {trace.name!r} can be served: the KV cache of {name} holds {oracle.max_tokens} tokens, "
-            f"policy {policy!r} needs {least} for the smallest request"
-        )
+        holds = f"the KV cache of {name} holds {oracle.max_tokens} tokens"
+        needs = f"policy {policy!r} needs {least} for the smallest request"
+        raise InfeasibleError(f"no request of {trace.name!r} can be served: {holds}, {needs}")
     table, seconds = metrics.request_table(log), metrics.duration_s(log)
     total = metrics.counts(table, log)
+    price = _usd_per_hour(system, oracle, log, seconds) if usd_per_hour is None else usd_per_hour
     return ServingReport(
         system=name,
         model=model.name if model is not None else "",
@@ -65,9 +65,7 @@ def serve(
         throughput=metrics.rates(total, seconds),
         **metrics.latency_distributions(table, log),
         kv_cache=metrics.cache_use(scheduler, log),
-        cost=metrics.cost(
-            _usd_per_hour(system, oracle, log, seconds) if usd_per_hour is None else usd_per_hour, total, seconds
-        ),
+        cost=metrics.cost(price, total, seconds),
         options=checked.model_dump(),
         archsim_version=__version__,
         requests=table,
