@@ -101,3 +101,12 @@ def test_shipped_spaces_load_and_name_existing_machines() -> None:
         for model in found.models:
             load("model", model)
     assert load("space", "attacc-200").size == 200
+
+
+def test_package_and_function_share_the_public_name() -> None:
+    import archsim
+    from archsim.errors import ConfigError
+
+    for _ in range(2):  # the first use imports the package, which then stands under the same name
+        with pytest.raises(ConfigError, match="unknown space 'nope'"):
+            archsim.explore("nope", "unused")
