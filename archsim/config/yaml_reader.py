@@ -40,18 +40,22 @@ class Document:
 
 def read_yaml(path: Path) -> Document:
     """Read one YAML file. Raises ConfigError with file and line for anything that is not plain YAML 1.2."""
+    return parse_yaml(read_text(path), str(path))
+
+
+def read_text(path: Path) -> str:
+    """The text of a file of at most MAX_BYTES. Raises ConfigError if it is absent, larger, or not UTF-8."""
     try:
         if not path.is_file():
             raise ConfigError("no such file", file=str(path))
         size = path.stat().st_size
         if size > MAX_BYTES:
             raise ConfigError(f"file has {size:,} bytes, allowed are {MAX_BYTES:,}", file=str(path))
-        text = path.read_bytes().decode("utf-8")
+        return path.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
         raise ConfigError(f"not UTF-8 text (byte {error.start})", file=str(path)) from None
     except OSError as error:
         raise ConfigError(f"cannot read: {error.strerror}", file=str(path)) from None
-    return parse_yaml(text, str(path))
 
 
 def parse_yaml(text: str, file: str) -> Document:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import csv
+import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from archsim.config.yaml_reader import Document, read_yaml
+from archsim.config.yaml_reader import Document, parse_yaml, read_text
 from archsim.errors import ConfigError, InputError, suggest
 
 MAX_CSV_BYTES = 512 * 2**20
+# `name` and `source` are prose to the end of their line: a colon inside, which YAML forbids, is common there.
+_PROSE = re.compile(r"^(name|source): +([^\s'\"|>&*!#\[{].*?) *$", re.MULTILINE)
 _ROOT_KEYS = ("name", "source", "datasets")
 
 
@@ -39,7 +43,7 @@ def read_manifest(folder: Path) -> Manifest:
     path = Path(folder) / "manifest.yaml"
     if not path.is_file():
         raise InputError(f"{folder}: no manifest.yaml there, so not a folder of reference data")
-    document = read_yaml(path)
+    document = parse_yaml(_PROSE.sub(_quoted, read_text(path)), str(path))
     root = _expect(document.value, dict, "a mapping", document, path, ())
     for key in root:
         if key not in _ROOT_KEYS:
@@ -48,6 +52,10 @@ def read_manifest(folder: Path) -> Manifest:
     entries = _expect(root.get("datasets"), list, "a list of datasets", document, path, ("datasets",))
     datasets = tuple(_dataset(entry, index, document, path) for index, entry in enumerate(entries))
     return Manifest(str(root.get("name", Path(folder).name)), str(root.get("source", "")), Path(folder), datasets)
+
+
+def _quoted(line: re.Match[str]) -> str:
+    return f"{line[1]}: {json.dumps(line[2], ensure_ascii=False)}"
 
 
 def _dataset(entry: Any, index: int, document: Document, path: Path) -> Dataset:
