@@ -22,6 +22,7 @@ from archsim.cost.die import (
     yield_negative_binomial,
     yield_poisson,
 )
+from archsim.cost.die_area import CoreShape, accelerator_mm2, core_mm2, sram_mm2
 from archsim.cost.package import package_cost
 from archsim.errors import ConfigError
 
@@ -86,6 +87,38 @@ def test_package_cost_of_chiplet_actuary(tco_dir: Path, economics: Economics) ->
         assert found.wasted_dies_usd == pytest.approx(float(row["re_wasted_kgd_usd"]), rel=1e-12)
         total_usd = found.total_usd + die.usd_per_good_die * dies
         assert total_usd == pytest.approx(float(row["re_total_usd"]), rel=1e-12)
+
+
+def core_of(row: dict[str, str]) -> CoreShape:
+    sizes = {key: int(row[key]) for key in row if row[key].isdigit()}
+    return CoreShape(
+        sublanes=sizes["sublanes"], vector_width=sizes["vector_width"],
+        arithmetic={name: sizes[name] for name in ("int32", "fp16", "fp32", "fp64")},
+        array_rows=sizes["sa_w"], array_columns=sizes["sa_h"], array_dtype=row["sa_type"], registers=sizes["regs"],
+        register_bits=sizes["reg_bits"], register_ports=sizes["reg_ports"], register_files=sizes["reg_files"],
+        sram_bytes=sizes["sram_KB"] * 1024.0,
+    )  # fmt: skip
+
+
+def test_die_area_of_llmcompass(tco_dir: Path) -> None:
+    columns = {
+        "control": "core_control_area_mm2", "arithmetic": "core_alu_area_mm2", "systolic_array": "core_sa_area_mm2",
+        "register_files": "core_regfile_area_mm2", "sram": "core_local_buffer_area_mm2",
+    }  # fmt: skip
+    for row in rows(tco_dir / "llmcompass_area.csv"):
+        core = core_of(row)
+        for part, found in core_mm2(core, row["node"]).items():
+            assert found == pytest.approx(float(row[columns[part]]), rel=1e-9), (row["config"], part)
+        interfaces = {row["mem_protocol"]: int(row["mem_channels"]), row["link"]: int(row["links"])}
+        buffer_bytes = float(row["glb_MB"]) * 2**20
+        parts = accelerator_mm2(core, int(row["cores"]), row["node"], buffer_bytes, interfaces, row["io_node"])
+        assert sum(parts.values()) == pytest.approx(float(row["sum_area_mm2"]), rel=1e-9), row["config"]
+
+
+@given(st.floats(1, 1e9))
+def test_more_sram_takes_more_area_than_its_cells(capacity_bytes: float) -> None:
+    assert sram_mm2(capacity_bytes, "7nm") >= capacity_bytes * 8 * 1.7e-7
+    assert sram_mm2(capacity_bytes + 2**19, "7nm") > sram_mm2(capacity_bytes, "7nm")
 
 
 @given(st.floats(0, 20), st.floats(0.1, 100))
