@@ -23,7 +23,7 @@ _CROSSBAR_TRANSISTORS = 44_300_000.0  # per core
 _SRAM_EFFICIENCY = (0.076, 0.142, 0.247, 0.393, 0.559, 0.704, 0.526, 0.602)  # cells' share of 4 KiB, 8 KiB, ... 512 KiB
 _SRAM_SMALLEST_BYTES, _SRAM_LARGEST_BYTES = 2.0**12, 2.0**19
 
-# interface -> (mm2 of PHY, which does not shrink; transistors of controller), of one HBM stack, 32 DDR bits, lane or link
+# of one HBM stack, 32 DDR bits, lane or link: mm2 of PHY, which does not shrink, and transistors of controller
 INTERFACES = {
     "HBM2e": (10.45, 552_743_000.0), "DDR5": (1.45, 90_446_400.0), "PCIe5": (0.64, 5_372_100.0),
     "PCIe4": (0.48, 3_962_500.0), "NVLink3": (1.888, 74_632_000.0), "NVLink4": (0.965, 86_628_000.0),
