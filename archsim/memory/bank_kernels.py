@@ -7,50 +7,42 @@ bank record. Direction d: 0 reads, 1 writes. Candidate class c: 0 column command
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from archsim.memory import layout_kernels as L
+from archsim.memory.jit_kernels import inner, outlined
 
 Array = NDArray[np.int64]
 
 
-@njit(cache=True, nogil=True)
+@inner
 def ready_at(s: Array, b: int, f: int) -> int:
     """Earliest tick of a command of class `f` to bank `b`: the latest over its path."""
-    t = s[b + f]
-    x = s[s[b + 8] + f]
-    if x > t:
-        t = x
-    x = s[s[b + 9] + f]
-    if x > t:
-        t = x
-    x = s[s[b + 10] + f]
-    if x > t:
-        t = x
-    x = s[s[b + 11] + f]
-    if x > t:
-        t = x
+    t = max(s[b + f], s[(s[b + L.B_PATH] & L.AT) + f], s[(s[b + L.B_PATH + 3] & L.AT) + f])
+    if s[L.G_DEEP] != 0:  # several ranks, pseudo channels or stacks; else their rules are folded into the channel's
+        t = max(t, s[(s[b + L.B_PATH + 1] & L.AT) + f], s[(s[b + L.B_PATH + 2] & L.AT) + f])
     return t
 
 
-@njit(cache=True, nogil=True)
+@inner
 def scope_ready_at(s: Array, b: int, f: int) -> int:
     """Earliest tick of an all-bank command to the rank / pseudo channel of bank `b`."""
-    return max(s[s[b + 8] + f], s[s[b + 9] + f])
+    return max(s[(s[b + L.B_PATH] & L.AT) + f], s[(s[b + L.B_PATH + 1] & L.AT) + f])
 
 
-@njit(cache=True, nogil=True)
+@inner
 def class_bound(s: Array, o: int, f: int) -> int:
     """No bank of the channel is ready for class `f` before this tick."""
     t = s[o + L.NODE + f]
-    low = s[o + L.NODE1 + f]
-    for k in range(1, s[L.G_N1]):
-        low = min(low, s[o + L.NODE1 + 8 * k + f])
-    return max(t, low)
+    if s[L.G_N1] > 1:
+        low = s[o + L.NODE1 + f]
+        for k in range(1, s[L.G_N1]):
+            low = min(low, s[o + L.NODE1 + 8 * k + f])
+        t = max(t, low)
+    return t
 
 
-@njit(cache=True, nogil=True)
+@inner
 def list_add(s: Array, o: int, d: int, c: int, b: int) -> None:
     """Put bank `b` into a candidate list, with its ready time."""
     q = d * 3 + c
@@ -64,14 +56,14 @@ def list_add(s: Array, o: int, d: int, c: int, b: int) -> None:
         n = s[o + L.H_LIST_N + q]
         s[o + L.H_LIST_N + q] = n + 1
         s[p] = n
-    e = o + L.LISTS + q * L.LIST_SIZE + 2 * n
+    e = (o + L.LISTS + q * L.LIST_SIZE + 2 * n) & L.AT
     s[e] = b
     s[e + 1] = ready
     if ready < s[o + L.H_LIST_MIN + q]:
         s[o + L.H_LIST_MIN + q] = ready
 
 
-@njit(cache=True, nogil=True)
+@inner
 def list_remove(s: Array, o: int, d: int, c: int, b: int) -> None:
     """Take bank `b` out of a candidate list (nothing happens if it is not there)."""
     q = d * 3 + c
@@ -84,15 +76,16 @@ def list_remove(s: Array, o: int, d: int, c: int, b: int) -> None:
     s[p] = -1
     base = o + L.LISTS + q * L.LIST_SIZE
     if at != n:
-        moved = s[base + 2 * n]
-        s[base + 2 * at] = moved
-        s[base + 2 * at + 1] = s[base + 2 * n + 1]
+        to, last = (base + 2 * at) & L.AT, (base + 2 * n) & L.AT
+        moved = s[last] & L.AT
+        s[to] = moved
+        s[to + 1] = s[last + 1]
         s[moved + L.B_POS + q] = at
     if n == 0:
         s[o + L.H_LIST_MIN + q] = L.INF
 
 
-@njit(cache=True, nogil=True)
+@inner
 def rescan(s: Array, o: int, b: int, d: int) -> None:
     """After a change of the bank's state: find its oldest hit and oldest other request, and its lists."""
     e = b + L.B_LIST + 4 * d
@@ -101,6 +94,7 @@ def rescan(s: Array, o: int, b: int, d: int) -> None:
     hit, miss = L.NO_KEY, L.NO_KEY
     if row >= 0:
         while i >= 0:
+            i &= L.AT
             if s[i + L.S_ROW] == row:
                 if hit == L.NO_KEY:
                     hit = s[i + L.S_KEY]
@@ -112,7 +106,7 @@ def rescan(s: Array, o: int, b: int, d: int) -> None:
                     break
             i = s[i + L.S_NEXT]
     elif row == L.CLOSED and i >= 0:
-        miss = s[i + L.S_KEY]
+        miss = s[(i & L.AT) + L.S_KEY]
     s[e + L.B_HIT] = hit
     s[e + L.B_MISS] = miss
     if hit != L.NO_KEY:
@@ -130,12 +124,12 @@ def rescan(s: Array, o: int, b: int, d: int) -> None:
         list_remove(s, o, d, 2, b)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def set_row(s: Array, o: int, b: int, row: int) -> None:
     """Open (row >= 0), begin to open or close bank `b`, after the constraints of the command were applied."""
     before = s[b + L.B_ROW]
     s[b + L.B_ROW] = row
-    n1 = s[b + L.B_N1]
+    n1 = s[b + L.B_N1] & L.AT
     if before == L.CLOSED and row != L.CLOSED:
         s[o + L.H_OPEN + n1] += 1
     if before != L.CLOSED and row == L.CLOSED:
@@ -151,30 +145,31 @@ def set_row(s: Array, o: int, b: int, row: int) -> None:
             rescan(s, o, b, d)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def unlink(s: Array, o: int, b: int, d: int, i: int) -> None:
     """Take request slot `i` out of the list of its bank and its buffer. Candidates are set right by the caller."""
     e = b + L.B_LIST + 4 * d
     before, after = s[i + L.S_PREV], s[i + L.S_NEXT]
     if before >= 0:
-        s[before + L.S_NEXT] = after
+        s[(before & L.AT) + L.S_NEXT] = after
     else:
         s[e + L.B_HEAD] = after
     if after >= 0:
-        s[after + L.S_PREV] = before
+        s[(after & L.AT) + L.S_PREV] = before
     else:
         s[e + L.B_TAIL] = before
     s[o + L.H_N + d] -= 1
     if d == 1:
-        s[s[o + L.H_FILTER] + ((s[i + L.S_ADDR] >> s[L.G_ADDR_SHIFT]) & (L.FILTER_SIZE - 1))] -= 1
+        s[(s[o + L.H_FILTER] & L.AT) + ((s[i + L.S_ADDR] >> s[L.G_ADDR_SHIFT]) & (L.FILTER_SIZE - 1))] -= 1
 
 
-@njit(cache=True, nogil=True)
+@inner
 def next_hit(s: Array, o: int, b: int, d: int, i: int) -> None:
     """The oldest hit of bank `b` was removed; `i` is the slot that followed it: find the next hit."""
     row = s[b + L.B_ROW]
     e = b + L.B_LIST + 4 * d
     while i >= 0:
+        i &= L.AT
         if s[i + L.S_ROW] == row:
             s[e + L.B_HIT] = s[i + L.S_KEY]
             return
@@ -183,24 +178,25 @@ def next_hit(s: Array, o: int, b: int, d: int, i: int) -> None:
     list_remove(s, o, d, 0, b)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def apply_constraints(s: Array, o: int, command: int, b: int, t: int) -> None:
     """`command` issues to bank `b` (or its scope) at `t`: raise the earliest ticks of what follows."""
     for k in range(s[L.G_ROWS + command], s[L.G_ROWS + command + 1]):
-        code = s[L.G_TABLE + 2 * k]
-        i = s[b + L.B_PATH + (code >> 3)] + (code & 7)
-        v = t + s[L.G_TABLE + 2 * k + 1]
+        at = (L.G_TABLE + 2 * k) & L.AT
+        code = s[at] & L.AT
+        i = (s[b + L.B_PATH + (code >> 3)] & L.AT) + (code & 7)
+        v = t + s[at + 1]
         if s[i] < v:
             s[i] = v
     for k in range(s[L.G_EXTRA + command], s[L.G_EXTRA + command + 1]):
-        x = L.G_XTABLE + 5 * k
+        x = (L.G_XTABLE + 5 * k) & L.AT
         if s[x] == 1:
             _raise_siblings(s, o, b, s[x + 1], s[x + 2], t + s[x + 3])
         else:
             _window(s, o, b, x, t)
 
 
-@njit(cache=True, nogil=True)
+@outlined
 def _raise_siblings(s: Array, o: int, b: int, level: int, f: int, v: int) -> None:
     mine = s[b + L.B_PATH + level]
     if level == 1:
@@ -219,7 +215,7 @@ def _raise_siblings(s: Array, o: int, b: int, level: int, f: int, v: int) -> Non
             s[i + f] = v
 
 
-@njit(cache=True, nogil=True)
+@outlined
 def _window(s: Array, o: int, b: int, x: int, t: int) -> None:
     n, level, f = s[x], s[x + 1], s[x + 2]
     node = s[b + L.B_PATH + level]

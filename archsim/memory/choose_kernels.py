@@ -8,16 +8,16 @@ priority queue, 3 read or write buffer (value: request key * 4 + candidate class
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from archsim.memory import layout_kernels as L
+from archsim.memory.jit_kernels import inner, outlined
 from archsim.memory.bank_kernels import class_bound, ready_at, scope_ready_at
 
 Array = NDArray[np.int64]
 
 
-@njit(cache=True, nogil=True)
+@inner
 def scan(s: Array, o: int, d: int, c: int, t: int) -> int:
     """Key of the oldest candidate of class `c` that is ready at `t`, or NO_KEY; sets the class's lower bound."""
     q = d * 3 + c
@@ -30,13 +30,14 @@ def scan(s: Array, o: int, d: int, c: int, t: int) -> int:
         field += 1  # B_MISS
     best, low = L.NO_KEY, L.INF
     for k in range(n):
-        ready = s[e + 2 * k + 1]
+        at = (e + 2 * k) & L.AT
+        ready = s[at + 1]
         if ready <= t:
-            b = s[e + 2 * k]
+            b = s[at] & L.AT
             if c == 2 and s[b + L.B_ACTIVE] > 0 and s[o + L.H_ACTIVE_N] > 0:
                 continue  # guarded: an activated request waits for this row
             ready = ready_at(s, b, f)
-            s[e + 2 * k + 1] = ready
+            s[at + 1] = ready
             if ready <= t:
                 key = s[b + field]
                 if c == 2 and s[L.G_ROWHIT] != 0 and not _no_older_hit(s, o, b, d):
@@ -44,7 +45,7 @@ def scan(s: Array, o: int, d: int, c: int, t: int) -> int:
                 if key < best:
                     best = key
         elif c == 2:
-            b = s[e + 2 * k]
+            b = s[at] & L.AT
             if s[b + L.B_ACTIVE] > 0 and s[o + L.H_ACTIVE_N] > 0:
                 continue
         if ready < low:
@@ -53,7 +54,7 @@ def scan(s: Array, o: int, d: int, c: int, t: int) -> int:
     return best
 
 
-@njit(cache=True, nogil=True)
+@outlined
 def _no_older_hit(s: Array, o: int, b: int, d: int) -> bool:
     hit, miss = s[b + L.B_LIST + 4 * d + L.B_HIT], s[b + L.B_LIST + 4 * d + L.B_MISS]
     if hit == L.NO_KEY:
@@ -63,10 +64,10 @@ def _no_older_hit(s: Array, o: int, b: int, d: int) -> bool:
     return bool(s[base + (hit & L.SLOT_MASK) * L.SLOT_SIZE + L.S_ARRIVAL] > arrival)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def pick_buffer(s: Array, o: int, t: int, what: int) -> int:
     """Best of the read or write buffer (the current mode's)."""
-    d = s[o + L.H_MODE]
+    d = s[o + L.H_MODE] & 1
     best, best_class = L.NO_KEY, 0
     if what & 1 and s[o + L.H_LIST_MIN + 3 * d] <= t and class_bound(s, o, d) <= t:
         best = scan(s, o, d, 0, t)
@@ -88,7 +89,7 @@ def pick_buffer(s: Array, o: int, t: int, what: int) -> int:
     return (best * 4 + best_class) * 4 + 3
 
 
-@njit(cache=True, nogil=True)
+@outlined
 def pair_allows(s: Array, o: int, b: int, single: bool) -> bool:
     """May a precharge to `b` share the clock with the row command of its first half (HBM3)?"""
     other = s[o + L.H_PAIR_BANK]
@@ -98,7 +99,7 @@ def pair_allows(s: Array, o: int, b: int, single: bool) -> bool:
     return single and command != L.PREA and command != L.REFAB and b != other
 
 
-@njit(cache=True, nogil=True)
+@outlined
 def _scan_paired(s: Array, o: int, d: int, t: int) -> int:
     """`scan` for precharges under the pairing rule; leaves the lower bound alone."""
     q = d * 3 + 2
@@ -115,19 +116,20 @@ def _scan_paired(s: Array, o: int, d: int, t: int) -> int:
     return best
 
 
-@njit(cache=True, nogil=True)
+@inner
 def pick_active(s: Array, o: int, t: int, what: int) -> int:
     """Position of the oldest entry of the active list that may issue, or -1; sets the list's lower bound."""
-    a = s[o + L.H_ACTIVE]
+    a = s[o + L.H_ACTIVE] & L.AT
     best, best_arrival, low = -1, L.INF, L.INF
     fixed = s[L.G_CLOSED] == 0  # without auto-precharge an activated row stays open until its request is served
     for k in range(s[o + L.H_ACTIVE_N]):
-        ready = s[a + 2 * k + 1]
+        at = (a + 2 * k) & L.AT
+        ready = s[at + 1]
         if fixed and ready > t:
             low = min(low, ready)
             continue
-        i = s[a + 2 * k]
-        b = s[i + L.S_BANK]
+        i = s[at] & L.AT
+        b = s[i + L.S_BANK] & L.AT
         row = s[b + L.B_ROW]
         if row == s[i + L.S_ROW]:
             ready = ready_at(s, b, s[i + L.S_KIND] & 1)
@@ -139,7 +141,7 @@ def pick_active(s: Array, o: int, t: int, what: int) -> int:
             ready = ready_at(s, b, L.F_ACT)
         else:
             ready = ready_at(s, b, L.F_PRE)
-        s[a + 2 * k + 1] = ready
+        s[at + 1] = ready
         low = min(low, ready)
         if ready <= t and s[i + L.S_ARRIVAL] < best_arrival:
             best, best_arrival = k, s[i + L.S_ARRIVAL]
@@ -147,7 +149,7 @@ def pick_active(s: Array, o: int, t: int, what: int) -> int:
     return best
 
 
-@njit(cache=True, nogil=True)
+@outlined
 def front_command(s: Array, o: int) -> int:
     """The command the front of the priority queue needs now."""
     e = s[o + L.H_PRIO] + 2 * s[o + L.H_PRIO_HEAD]
@@ -161,7 +163,7 @@ def front_command(s: Array, o: int) -> int:
     return int(command)
 
 
-@njit(cache=True, nogil=True)
+@outlined
 def front_ready(s: Array, o: int) -> int:
     """Earliest tick of the front of the priority queue, INF while a guard or a pending activation holds it."""
     e = s[o + L.H_PRIO] + 2 * s[o + L.H_PRIO_HEAD]
@@ -188,7 +190,7 @@ def front_ready(s: Array, o: int) -> int:
     return ready_at(s, b, L.F_REFPB)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def mode_changes(s: Array, o: int) -> bool:
     """Would an evaluation of the write mode switch it?"""
     if s[o + L.H_MODE] == 0:
@@ -196,7 +198,7 @@ def mode_changes(s: Array, o: int) -> bool:
     return bool(s[o + L.H_NW] < s[L.G_LO] and s[o + L.H_N] > 0)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def choose(s: Array, o: int, t: int, what: int) -> int:
     """The command of one slot at `t` (see the module text), after an evaluation of the write mode where it is reached."""
     if what & 1 and s[o + L.H_ACTIVE_N] > 0 and s[o + L.H_ACTIVE_MIN] <= t:
@@ -212,7 +214,7 @@ def choose(s: Array, o: int, t: int, what: int) -> int:
     return pick_buffer(s, o, t, what)
 
 
-@njit(cache=True, nogil=True)
+@outlined
 def _front_falls(s: Array, o: int, t: int) -> bool:
     """May the front of the priority queue issue on a falling edge?"""
     command = front_command(s, o)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from archsim.memory import layout_kernels as L
+from archsim.memory.jit_kernels import inner, outlined
 from archsim.memory.bank_kernels import class_bound, ready_at
 from archsim.memory.choose_kernels import choose, front_command, front_ready, mode_changes
 from archsim.memory.issue_kernels import activate, activate_second, column, precharge, precharge_all, record, refresh
@@ -14,7 +14,7 @@ from archsim.memory.issue_kernels import activate, activate_second, column, prec
 Array = NDArray[np.int64]
 
 
-@njit(cache=True, nogil=True)
+@outlined
 def push_priority(s: Array, o: int, command: int, b: int) -> bool:
     """Append to the priority queue; False if it is full."""
     n = s[o + L.H_PRIO_N]
@@ -30,7 +30,7 @@ def push_priority(s: Array, o: int, command: int, b: int) -> bool:
     return True
 
 
-@njit(cache=True, nogil=True)
+@outlined
 def push_refresh(s: Array, o: int, t: int) -> None:
     """The refresh manager at tick `t` >= its next tick."""
     mode, interval = s[L.G_REF_MODE], s[L.G_REF_INTERVAL]
@@ -50,7 +50,7 @@ def push_refresh(s: Array, o: int, t: int) -> None:
         s[L.G_ERROR] = L.ERROR_PRIO_FULL
 
 
-@njit(cache=True, nogil=True)
+@outlined
 def _push_together(s: Array, o: int, t: int) -> bool:
     """Per-bank refresh of the same bank in every pseudo channel, one push per tick."""
     n1, per = s[L.G_N1], s[L.G_BANKS_PER_1]
@@ -75,7 +75,7 @@ def _push_together(s: Array, o: int, t: int) -> bool:
     return ok
 
 
-@njit(cache=True, nogil=True)
+@outlined
 def row_policy(s: Array, o: int, t: int) -> None:
     """Queue a precharge for every bank that served enough column commands and may be precharged now."""
     wake = L.INF
@@ -92,34 +92,35 @@ def row_policy(s: Array, o: int, t: int) -> None:
     s[o + L.H_POLICY_WAKE] = wake
 
 
-@njit(cache=True, nogil=True)
+@inner
 def issue_choice(s: Array, o: int, t: int, choice: int) -> None:
     """Issue what `choose` found."""
     source, value = choice & 3, choice >> 2
-    if source == 3:
-        i = s[o + L.H_SLOTS] + ((value >> 2) & L.SLOT_MASK) * L.SLOT_SIZE
-        c = value & 3
-        if c == 0:
-            column(s, o, i, t, -1, True)
-        elif c == 1:
-            activate(s, o, i, t, -1)
-        else:
-            precharge(s, o, s[i + L.S_BANK], i, t)
-    elif source == 1:
-        i = s[s[o + L.H_ACTIVE] + 2 * value]
-        b = s[i + L.S_BANK]
-        row = s[b + L.B_ROW]
-        if row == s[i + L.S_ROW]:
-            column(s, o, i, t, value, True)
-        elif row == L.CLOSED:
-            activate(s, o, i, t, value)
-        else:
-            precharge(s, o, b, i, t)
-    else:
+    if source == 2:
         _issue_front(s, o, t)
+        return
+    if source == 3:
+        i = (s[o + L.H_SLOTS] & L.AT) + ((value >> 2) & L.SLOT_MASK) * L.SLOT_SIZE
+        c = value & 3
+        active = s[L.G_MINUS_1]
+    else:
+        i = s[(s[o + L.H_ACTIVE] + 2 * value) & L.AT] & L.AT
+        row = s[(s[i + L.S_BANK] & L.AT) + L.B_ROW]
+        active = value
+        c = 2
+        if row == s[i + L.S_ROW]:
+            c = 0
+        elif row == L.CLOSED:
+            c = 1
+    if c == 0:
+        column(s, o, i, t, active, choice >= 0)
+    elif c == 1:
+        activate(s, o, i, t, active)
+    else:
+        precharge(s, o, s[i + L.S_BANK] & L.AT, i, t)
 
 
-@njit(cache=True, nogil=True)
+@outlined
 def _issue_front(s: Array, o: int, t: int) -> None:
     e = s[o + L.H_PRIO] + 2 * s[o + L.H_PRIO_HEAD]
     b, command = s[e + 1], front_command(s, o)
@@ -137,65 +138,72 @@ def _issue_front(s: Array, o: int, t: int) -> None:
         s[o + L.H_PRIO_HEAD] = head if head < s[L.G_PRIO_CAP] else 0
 
 
-@njit(cache=True, nogil=True)
-def _row_slot(s: Array, o: int, t: int, what: int) -> None:
-    """The row-command slot of a two-bus channel; remembers the command for the falling edge."""
-    choice = choose(s, o, t, what)
-    if choice == 0:
-        return
-    if s[L.G_HALF] != 0 and t & 1:
-        if choice & 3 == 2:
-            command = front_command(s, o)
-            b = s[s[o + L.H_PRIO] + 2 * s[o + L.H_PRIO_HEAD] + 1]
-        else:
-            command = L.ACT if (choice >> 2) & 3 == 1 else L.PRE
-            b = s[s[o + L.H_SLOTS] + ((choice >> 4) & L.SLOT_MASK) * L.SLOT_SIZE + L.S_BANK]
-        s[o + L.H_PAIR_CMD] = command
-        s[o + L.H_PAIR_BANK] = b
-        s[o + L.H_PAIR_END] = t + (s[L.G_ACT_CYCLES] if command == L.ACT else 1)
-    issue_choice(s, o, t, choice)
+@outlined
+def _remember_pair(s: Array, o: int, t: int, choice: int) -> None:
+    """Keep the row command of a rising edge: it limits what may follow on the falling edge."""
+    if choice & 3 == 2:
+        command = front_command(s, o)
+        b = s[s[o + L.H_PRIO] + 2 * s[o + L.H_PRIO_HEAD] + 1]
+    else:
+        command = L.ACT if (choice >> 2) & 3 == 1 else L.PRE
+        b = s[s[o + L.H_SLOTS] + ((choice >> 4) & L.SLOT_MASK) * L.SLOT_SIZE + L.S_BANK]
+    s[o + L.H_PAIR_CMD] = command
+    s[o + L.H_PAIR_BANK] = b
+    s[o + L.H_PAIR_END] = t + (s[L.G_ACT_CYCLES] if command == L.ACT else 1)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def look(s: Array, o: int, t: int) -> None:
-    """Tick `t` of a channel: refresh manager, row policy, then the commands that may issue."""
+    """Tick `t` of a channel: refresh manager, row policy, then the commands that may issue.
+
+    One command slot; or a column slot followed by a row slot (on falling edges only the row slot, for precharges).
+    """
     if t >= s[o + L.H_NEXT_REF]:
         push_refresh(s, o, t)
     if s[L.G_CLOSED] > 0:
         row_policy(s, o, t)
+    if s[L.G_SPLIT] != 0 and not _split_free(s, o, t):
+        return
+    what, last = 3, 3
     if s[L.G_DUAL] != 0:
-        if s[L.G_HALF] == 0 or t & 1:
-            choice = choose(s, o, t, 1)
-            if choice != 0:
-                issue_choice(s, o, t, choice)
-            _row_slot(s, o, t, 2)
-        else:
-            _row_slot(s, o, t, 6)
-    elif s[L.G_SPLIT] != 0:
-        _look_split(s, o, t)
-    else:
-        choice = choose(s, o, t, 3)
+        what, last = 1, 2
+        if s[L.G_HALF] != 0 and t & 1 == 0:
+            what, last = 6, 6
+    while True:
+        choice = choose(s, o, t, what)
+        if s[L.G_SPLIT] != 0:
+            choice = _split_allows(s, o, t, choice)
         if choice != 0:
+            if what == 2 and s[L.G_HALF] != 0:
+                _remember_pair(s, o, t, choice)
             issue_choice(s, o, t, choice)
+        if what == last:
+            break
+        what = last
 
 
-@njit(cache=True, nogil=True)
-def _look_split(s: Array, o: int, t: int) -> None:
-    """Two-command activation and a data clock that CAS restarts."""
-    pending = s[o + L.H_PENDING]
-    if pending >= 0 and s[o + L.H_PEND_DEADLINE] <= t:
+@outlined
+def _split_free(s: Array, o: int, t: int) -> bool:
+    """Two-command activation: False if this tick is taken by a due ACT2 or by the column command after a CAS."""
+    if s[o + L.H_PENDING] >= 0 and s[o + L.H_PEND_DEADLINE] <= t:
         activate_second(s, o, t)
-        return
+        return False
     i = s[o + L.H_CAS]
-    if i >= 0:
-        s[o + L.H_CAS] = -1
-        column(s, o, i, t, s[o + L.H_CAS_ACTIVE], False)
-        return
-    choice = choose(s, o, t, 3)
+    if i < 0:
+        return True
+    s[o + L.H_CAS] = -1
+    column(s, o, i, t, s[o + L.H_CAS_ACTIVE], i < 0)
+    return False
+
+
+@outlined
+def _split_allows(s: Array, o: int, t: int, choice: int) -> int:
+    """The choice, or 0 after something else was issued for it: the pending ACT2, or CAS where the data clock is off."""
+    pending = s[o + L.H_PENDING]
     if choice == 0:
         if pending >= 0:
             activate_second(s, o, t)
-        return
+        return 0
     source, value = choice & 3, choice >> 2
     i, active = -1, -1
     if source == 3 and value & 3 == 0:
@@ -206,16 +214,17 @@ def _look_split(s: Array, o: int, t: int) -> None:
         if s[s[i + L.S_BANK] + L.B_ROW] != s[i + L.S_ROW]:
             i = -1
     if i < 0 or t < s[o + L.H_WCK]:
-        issue_choice(s, o, t, choice)
-    elif pending >= 0 and s[o + L.H_PEND_DEADLINE] <= t + 1:
+        return choice
+    if pending >= 0 and s[o + L.H_PEND_DEADLINE] <= t + 1:
         activate_second(s, o, t)
     else:
         record(s, o, L.CAS_RD + (s[i + L.S_KIND] & 1), s[i + L.S_BANK], i, t)
         s[o + L.H_CAS] = i
         s[o + L.H_CAS_ACTIVE] = active
+    return 0
 
 
-@njit(cache=True, nogil=True)
+@inner
 def settle(s: Array, o: int, t: int) -> None:
     """After tick `t` and the offers at clock `t`: the next tick at which this channel must be looked at."""
     if s[o + L.H_PENDING] >= 0 or s[o + L.H_CAS] >= 0:
@@ -246,9 +255,9 @@ def settle(s: Array, o: int, t: int) -> None:
     s[o + L.H_WAKE] = max(w, t + 1)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _buffer_wake(s: Array, o: int, t: int, w: int) -> int:
-    d = s[o + L.H_MODE]
+    d = s[o + L.H_MODE] & 1
     for c in range(3):
         q = 3 * d + c
         low = s[o + L.H_LIST_MIN + q]

@@ -111,7 +111,7 @@ class Engine:
         for key, size in parts.items():
             self._parts[key] = at
             at += size + -size % 8
-        self.stride = at
+        self.stride = at + (136 - at) % 512  # channels must not share cache sets either
         out = L.G_SIZE + self.channels * self.stride
         n_out = CHUNK + self.slots * self.channels + 8
         out2 = out + n_out
@@ -131,7 +131,7 @@ class Engine:
         n1, n2, n3, n4 = tables.counts
         s[L.G_CHANNELS], s[L.G_STRIDE] = self.channels, self.stride
         s[L.G_BANKS], s[L.G_N1], s[L.G_BANKS_PER_1] = n1 * n2 * n3 * n4, n1, n2 * n3 * n4
-        s[L.G_FAN2], s[L.G_FAN3] = n2, n3
+        s[L.G_FAN2], s[L.G_FAN3], s[L.G_DEEP] = n2, n3, n1 * n2 > 1
         s[L.G_RLAT], s[L.G_WEND] = d.ticks(standard.latency.read), d.ticks(standard.latency.write)
         if standard.clock_sync:
             s[L.G_WCK_RD] = d.ticks(standard.clock_sync.stays_on_after_read)
@@ -146,7 +146,7 @@ class Engine:
         s[L.G_LIMIT], s[L.G_FIFO_MASK] = c.max_outstanding_reads, self._fifo_mask
         s[L.G_PRIO_CAP], s[L.G_ADDR_SHIFT] = _PRIORITY_ENTRIES, self.setup.geometry.tx_bits
         self._fill_refresh()
-        s[L.G_FE_WAKE], s[L.G_IN_FE], s[L.G_BLOCK_O] = 0, 1, -1
+        s[L.G_FE_WAKE], s[L.G_IN_FE], s[L.G_BLOCK_O], s[L.G_MINUS_1] = 0, 1, -1, -1
         s[L.G_OUT], s[L.G_OUT2], s[L.G_TRACE_AT] = self._offsets
         s[L.G_TRACE_CAP] = self._trace_cap
 

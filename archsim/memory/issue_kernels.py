@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from archsim.memory import layout_kernels as L
+from archsim.memory.jit_kernels import inner, outlined
 from archsim.memory.bank_kernels import (
     apply_constraints,
     next_hit,
@@ -18,12 +18,12 @@ from archsim.memory.bank_kernels import (
 Array = NDArray[np.int64]
 
 
-@njit(cache=True, nogil=True)
+@inner
 def record(s: Array, o: int, command: int, b: int, i: int, t: int) -> None:
     """Count the command and, if asked for, append it to the trace. `i`: request slot or -1."""
     s[o + L.H_COUNT + command] += 1
     if s[L.G_TRACE] != 0:
-        e = s[L.G_TRACE_AT] + L.TRACE_SIZE * s[L.G_TRACE_N]
+        e = (s[L.G_TRACE_AT] + L.TRACE_SIZE * s[L.G_TRACE_N]) & L.AT
         s[L.G_TRACE_N] += 1
         s[e] = t
         s[e + 1] = command
@@ -37,7 +37,7 @@ def record(s: Array, o: int, command: int, b: int, i: int, t: int) -> None:
             s[e + 5] = s[i + L.S_KIND] & 1
 
 
-@njit(cache=True, nogil=True)
+@inner
 def count_first(s: Array, o: int, b: int, i: int) -> None:
     """Row hit, miss or conflict: the state of the bank when the first command of a request issues."""
     kind = s[i + L.S_KIND]
@@ -53,12 +53,12 @@ def count_first(s: Array, o: int, b: int, i: int) -> None:
         s[o + L.H_CONFLICTS] += 1
 
 
-@njit(cache=True, nogil=True)
+@inner
 def finish_read(s: Array, o: int, i: int, arrival: int, due: int) -> None:
     """A read's data is (or will be) back at `due`: latency output, completion FIFO, end of the run."""
     n = s[L.G_OUT_N]
     s[L.G_OUT_N] = n + 1
-    s[s[L.G_OUT] + n] = due - arrival
+    s[(s[L.G_OUT] + n) & L.AT] = due - arrival
     if s[L.G_RECORD] != 0:
         s[s[L.G_OUT2] + 2 * n] = i
         s[s[L.G_OUT2] + 2 * n + 1] = due
@@ -66,34 +66,34 @@ def finish_read(s: Array, o: int, i: int, arrival: int, due: int) -> None:
     s[L.G_FINISH] = max(s[L.G_FINISH], due)
     if s[L.G_LIMIT] > 0:
         n = s[o + L.H_FIFO_N]
-        s[s[o + L.H_FIFO] + ((s[o + L.H_FIFO_HEAD] + n) & s[L.G_FIFO_MASK])] = due
+        s[(s[o + L.H_FIFO] + ((s[o + L.H_FIFO_HEAD] + n) & s[L.G_FIFO_MASK])) & L.AT] = due
         s[o + L.H_FIFO_N] = n + 1
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _finish_write(s: Array, i: int, arrival: int, t: int) -> None:
     end = t + s[L.G_WEND]
     s[L.G_END] = max(s[L.G_END], end)
     s[L.G_FINISH] = max(s[L.G_FINISH], t)
     n = s[L.G_OUT_N]
     s[L.G_OUT_N] = n + 1
-    s[s[L.G_OUT] + n] = arrival - end  # negative: a write
+    s[(s[L.G_OUT] + n) & L.AT] = arrival - end  # negative: a write
     if s[L.G_RECORD] != 0:
         s[s[L.G_OUT2] + 2 * n] = i
         s[s[L.G_OUT2] + 2 * n + 1] = end
 
 
-@njit(cache=True, nogil=True)
+@inner
 def free_slot(s: Array, o: int, i: int) -> None:
     """Back onto the free list."""
     s[i + L.S_NEXT] = s[o + L.H_FREE]
     s[o + L.H_FREE] = i
 
 
-@njit(cache=True, nogil=True)
+@inner
 def column(s: Array, o: int, i: int, t: int, active: int, may_close: bool) -> None:
     """RD or WR of slot `i` (position `active` in the active list, or -1: from its buffer), auto-precharge as decided."""
-    b = s[i + L.S_BANK]
+    b = s[i + L.S_BANK] & L.AT
     d = s[i + L.S_KIND] & 1
     count_first(s, o, b, i)
     close = may_close and _auto_precharge(s, b, active)
@@ -131,7 +131,7 @@ def column(s: Array, o: int, i: int, t: int, active: int, may_close: bool) -> No
             s[o + L.H_POLICY_WAKE] = 0
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _auto_precharge(s: Array, b: int, active: int) -> bool:
     if s[L.G_CLOSED] == 0 or s[b + L.B_ACC] < s[L.G_CLOSED]:
         return False
@@ -141,17 +141,18 @@ def _auto_precharge(s: Array, b: int, active: int) -> bool:
     return s[L.G_COMPAT] != 0 or others == 0
 
 
-@njit(cache=True, nogil=True)
+@inner
 def remove_active(s: Array, o: int, b: int, at: int) -> None:
     """Remove entry `at`; a bank without active requests may be precharged again."""
     n = s[o + L.H_ACTIVE_N] - 1
-    a = s[o + L.H_ACTIVE]
+    a = s[o + L.H_ACTIVE] & L.AT
     for k in range(at, n):
-        s[a + 2 * k] = s[a + 2 * k + 2]
-        s[a + 2 * k + 1] = s[a + 2 * k + 3]
+        to = (a + 2 * k) & L.AT
+        s[to] = s[to + 2]
+        s[to + 1] = s[to + 3]
     s[o + L.H_ACTIVE_N] = n
     s[b + L.B_ACTIVE] -= 1
-    s[o + L.H_GUARD + s[b + L.B_N1]] -= 1
+    s[o + L.H_GUARD + (s[b + L.B_N1] & L.AT)] -= 1
     if n == 0:
         s[o + L.H_ACTIVE_MIN] = L.INF
     if n == 0 and s[L.G_CLOSED] > 0:
@@ -164,23 +165,24 @@ def remove_active(s: Array, o: int, b: int, at: int) -> None:
                 s[o + L.H_LIST_MIN + q] = ready
 
 
-@njit(cache=True, nogil=True)
+@inner
 def add_active(s: Array, o: int, b: int, i: int) -> None:
     """Append slot `i`, whose row now opens, to the active list."""
     n = s[o + L.H_ACTIVE_N]
     ready = ready_at(s, b, s[i + L.S_KIND] & 1)
-    s[s[o + L.H_ACTIVE] + 2 * n] = i
-    s[s[o + L.H_ACTIVE] + 2 * n + 1] = ready
+    e = (s[o + L.H_ACTIVE] + 2 * n) & L.AT
+    s[e] = i
+    s[e + 1] = ready
     s[o + L.H_ACTIVE_N] = n + 1
     s[o + L.H_ACTIVE_MIN] = min(s[o + L.H_ACTIVE_MIN], ready)
     s[b + L.B_ACTIVE] += 1
-    s[o + L.H_GUARD + s[b + L.B_N1]] += 1
+    s[o + L.H_GUARD + (s[b + L.B_N1] & L.AT)] += 1
 
 
-@njit(cache=True, nogil=True)
+@inner
 def activate(s: Array, o: int, i: int, t: int, active: int) -> None:
     """ACT (or ACT1) for slot `i`, from its buffer or (`active` >= 0) from the active list."""
-    b = s[i + L.S_BANK]
+    b = s[i + L.S_BANK] & L.AT
     count_first(s, o, b, i)
     apply_constraints(s, o, L.ACT, b, t)
     record(s, o, L.ACT, b, i, t)
@@ -195,7 +197,7 @@ def activate(s: Array, o: int, i: int, t: int, active: int) -> None:
         s[o + L.H_ACTIVE_N] = n
         if s[L.G_COMPAT] == 0:
             s[b + L.B_ACTIVE] -= 1
-            s[o + L.H_GUARD + s[b + L.B_N1]] -= 1
+            s[o + L.H_GUARD + (s[b + L.B_N1] & L.AT)] -= 1
     if s[L.G_SPLIT] != 0:
         s[o + L.H_PENDING] = i
         s[o + L.H_PEND_DEADLINE] = t + s[L.G_DEADLINE]
@@ -207,11 +209,11 @@ def activate(s: Array, o: int, i: int, t: int, active: int) -> None:
         s[o + L.H_ACTIVE_MIN] = 0
 
 
-@njit(cache=True, nogil=True)
+@outlined
 def activate_second(s: Array, o: int, t: int) -> None:
     """ACT2 of the pending activation."""
-    i = s[o + L.H_PENDING]
-    b = s[i + L.S_BANK]
+    i = s[o + L.H_PENDING] & L.AT
+    b = s[i + L.S_BANK] & L.AT
     record(s, o, L.ACT2, b, i, t)
     s[o + L.H_PENDING] = -1
     set_row(s, o, b, s[i + L.S_ROW])
@@ -220,7 +222,7 @@ def activate_second(s: Array, o: int, t: int) -> None:
         s[o + L.H_ACTIVE_MIN] = 0
 
 
-@njit(cache=True, nogil=True)
+@inner
 def precharge(s: Array, o: int, b: int, i: int, t: int) -> None:
     """PRE to bank `b` for slot `i` (or -1)."""
     if i >= 0:
@@ -232,7 +234,7 @@ def precharge(s: Array, o: int, b: int, i: int, t: int) -> None:
         s[o + L.H_ACTIVE_MIN] = 0
 
 
-@njit(cache=True, nogil=True)
+@outlined
 def precharge_all(s: Array, o: int, b: int, t: int) -> None:
     """PREA to the rank / pseudo channel whose first bank is `b`."""
     apply_constraints(s, o, L.PREA, b, t)
@@ -245,7 +247,7 @@ def precharge_all(s: Array, o: int, b: int, t: int) -> None:
         s[o + L.H_ACTIVE_MIN] = 0
 
 
-@njit(cache=True, nogil=True)
+@outlined
 def refresh(s: Array, o: int, command: int, b: int, t: int) -> None:
     """REFab to the scope of bank `b`, or REFpb to it."""
     apply_constraints(s, o, command, b, t)

@@ -8,6 +8,7 @@ lists, then parts of variable size whose offset stands in the header.
 
 INF = 1 << 60
 NO_KEY = 1 << 58
+AT = (1 << 31) - 1  # `x & AT`: tells the compiler that an offset is not negative, so that s[x] needs no check
 SLOT_BITS = 14
 SLOT_MASK = (1 << SLOT_BITS) - 1
 
@@ -29,7 +30,7 @@ G_REF_MODE, G_REF_INTERVAL, G_PRIO_CAP, G_RFC_PB = range(25, 29)
 G_TIME, G_NEXT, G_CHUNK0, G_CHUNK1, G_FINAL, G_USED, G_FE_WAKE, G_BLOCK_O, G_BLOCK_DIR, G_IN_FE = range(29, 39)
 G_OUTSTANDING, G_REMAINING, G_END, G_FINISH, G_FORWARDED, G_MERGED = range(39, 45)
 G_OUT, G_OUT_N, G_OUT2, G_TRACE_AT, G_TRACE_N, G_TRACE_CAP, G_TIMED, G_ADDR_SHIFT, G_FAN2, G_FAN3 = range(45, 55)
-G_ERROR, G_FIFO_MASK, G_ARRIVAL_TICKS, G_JUMP, G_GAPPED = range(55, 60)
+G_ERROR, G_FIFO_MASK, G_ARRIVAL_TICKS, G_JUMP, G_DEEP, G_MINUS_1 = range(55, 61)
 G_ROWS = 64  # (N_COMMANDS + 1) first row of each command in G_TABLE
 G_EXTRA = 80  # (N_COMMANDS + 1) first row of each command in G_XTABLE
 G_TABLE = 96  # rows (level * 8 + follow class, ticks)
@@ -65,7 +66,7 @@ BANK = NODE + 8 * N_NODES + 8
 BANK += -BANK % 64
 BANK_SIZE = 32
 LISTS = BANK + BANK_SIZE * MAX_BANKS
-LIST_SIZE = 2 * MAX_BANKS
+LIST_SIZE = 2 * MAX_BANKS + 72  # not a multiple of 4 KiB: heads of lists must not share a cache set
 FIXED = LISTS + 6 * LIST_SIZE
 
 # ---- bank record: earliest ticks 0..7, then

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from archsim.memory import layout_kernels as L
+from archsim.memory.jit_kernels import entry, inner, outlined
 from archsim.memory.bank_kernels import list_add
 from archsim.memory.controller_kernels import look, settle
 from archsim.memory.issue_kernels import finish_read
@@ -15,10 +15,10 @@ Array = NDArray[np.int64]
 MORE, DONE, FLUSH, FAILED = 0, 1, 2, 3
 
 
-@njit(cache=True, nogil=True)
+@outlined
 def _buffered_write(s: Array, o: int, b: int, address: int) -> bool:
     """Is a write to `address` waiting in the write buffer?"""
-    if s[s[o + L.H_FILTER] + ((address >> s[L.G_ADDR_SHIFT]) & (L.FILTER_SIZE - 1))] == 0:
+    if s[(s[o + L.H_FILTER] & L.AT) + ((address >> s[L.G_ADDR_SHIFT]) & (L.FILTER_SIZE - 1))] == 0:
         return False
     i = s[b + L.B_LIST + 4 + L.B_HEAD]
     while i >= 0:
@@ -28,13 +28,14 @@ def _buffered_write(s: Array, o: int, b: int, address: int) -> bool:
     return False
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _enter(s: Array, o: int, b: int, d: int, number: int, location: int, address: int, t: int) -> None:
     """Put a request into its buffer and, if it is the oldest of its kind in the bank, into the candidate lists."""
     i = s[o + L.H_FREE]
     if i < 0:
         s[L.G_ERROR] = L.ERROR_SLOTS
         return
+    i &= L.AT
     s[o + L.H_FREE] = s[i + L.S_NEXT]
     row = (location >> L.LOC_ROW) & 0xFFFFFFFF
     key = (number << L.SLOT_BITS) | ((i - s[o + L.H_SLOTS]) // L.SLOT_SIZE)
@@ -49,13 +50,13 @@ def _enter(s: Array, o: int, b: int, d: int, number: int, location: int, address
     s[i + L.S_KEY] = key
     s[i + L.S_KIND] = d | ((location & 0xFFF) << 8)
     if tail >= 0:
-        s[tail + L.S_NEXT] = i
+        s[(tail & L.AT) + L.S_NEXT] = i
     else:
         s[e + L.B_HEAD] = i
     s[e + L.B_TAIL] = i
     s[o + L.H_N + d] += 1
     if d == 1:
-        s[s[o + L.H_FILTER] + ((address >> s[L.G_ADDR_SHIFT]) & (L.FILTER_SIZE - 1))] += 1
+        s[(s[o + L.H_FILTER] & L.AT) + ((address >> s[L.G_ADDR_SHIFT]) & (L.FILTER_SIZE - 1))] += 1
     open_row = s[b + L.B_ROW]
     if open_row == row:
         if s[e + L.B_HIT] == L.NO_KEY:
@@ -66,10 +67,10 @@ def _enter(s: Array, o: int, b: int, d: int, number: int, location: int, address
         list_add(s, o, d, 1 if open_row == L.CLOSED else 2, b)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _accept(s: Array, number: int, location: int, address: int, t: int) -> int:
     """Offer one request at clock `t`. Returns -1 if it was taken, else the offset of the channel that refused."""
-    o = L.G_SIZE + ((location >> L.LOC_CHANNEL) & 0xFF) * s[L.G_STRIDE]
+    o = (L.G_SIZE + ((location >> L.LOC_CHANNEL) & 0xFF) * s[L.G_STRIDE]) & L.AT
     b = o + L.BANK + ((location >> L.LOC_BANK) & 0x3FF) * L.BANK_SIZE
     d = (location >> L.LOC_WRITE) & 1
     if s[o + L.H_NW] > 0 and _buffered_write(s, o, b, address):
@@ -92,12 +93,12 @@ def _accept(s: Array, number: int, location: int, address: int, t: int) -> int:
     return -1
 
 
-@njit(cache=True, nogil=True)
+@outlined
 def _deliver(s: Array, t: int) -> int:
     """Hand back the reads that are due by `t`; returns the due time of the next one (INF: none is known)."""
     first = L.INF
     for k in range(s[L.G_CHANNELS]):
-        o = L.G_SIZE + k * s[L.G_STRIDE]
+        o = (L.G_SIZE + k * s[L.G_STRIDE]) & L.AT
         while s[o + L.H_FIFO_N] > 0:
             due = s[s[o + L.H_FIFO] + (s[o + L.H_FIFO_HEAD] & s[L.G_FIFO_MASK])]
             if due > t:
@@ -109,7 +110,7 @@ def _deliver(s: Array, t: int) -> int:
     return int(first)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _offer(s: Array, locations: Array, addresses: Array, times: Array, gap: float, t: int) -> bool:
     """Offer requests in order at clock `t`; sets when to offer again. False: the chunk is used up."""
     used = s[L.G_USED]
@@ -150,7 +151,7 @@ def _offer(s: Array, locations: Array, addresses: Array, times: Array, gap: floa
     return True
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _unblock(s: Array, o: int, t: int) -> None:
     """After an issue in channel `o`: may the front end go on?"""
     block = s[L.G_BLOCK_O]
@@ -162,11 +163,11 @@ def _unblock(s: Array, o: int, t: int) -> None:
         s[L.G_FE_WAKE] = min(s[L.G_FE_WAKE], max(t, _deliver(s, t - 1)))
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _tick(s: Array, t: int) -> None:
     """Tick `t` of every channel that has something to do."""
     for k in range(s[L.G_CHANNELS]):
-        o = L.G_SIZE + k * s[L.G_STRIDE]
+        o = (L.G_SIZE + k * s[L.G_STRIDE]) & L.AT
         if s[o + L.H_WAKE] <= t:
             look(s, o, t)
             s[o + L.H_DIRTY] = 1
@@ -174,12 +175,12 @@ def _tick(s: Array, t: int) -> None:
                 _unblock(s, o, t)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _next_time(s: Array, t: int) -> int:
     """Settle the channels that changed; the next clock or tick with something to do."""
     first = max(s[L.G_FE_WAKE], t + 1)
     for k in range(s[L.G_CHANNELS]):
-        o = L.G_SIZE + k * s[L.G_STRIDE]
+        o = (L.G_SIZE + k * s[L.G_STRIDE]) & L.AT
         if s[o + L.H_DIRTY] != 0:
             s[o + L.H_DIRTY] = 0
             settle(s, o, t)
@@ -187,7 +188,7 @@ def _next_time(s: Array, t: int) -> int:
     return int(first)
 
 
-@njit(cache=True, nogil=True)
+@entry
 def advance(s: Array, locations: Array, addresses: Array, times: Array, gap: float) -> int:
     """Run until the chunk is used up (MORE), all is served (DONE), the trace buffer is full (FLUSH) or an error.
 
