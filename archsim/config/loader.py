@@ -2,12 +2,13 @@
 
 `extends: NAME` at the top of a file starts from another file of the same kind; `use: KIND/NAME` inside any
 mapping starts that mapping from another description. In both the keys beside it are merged over the base:
-mappings key by key, everything else (and a mapping that says `use`) as a whole. A path may stand for a name (`use: gpu/./my.yaml`,
-`extends: ./base.yaml`); it is taken relative to the file that says so.
+mappings key by key, everything else (and a mapping that says `use`) as a whole. A path may stand for a name
+(`use: gpu/./my.yaml`, `extends: ./base.yaml`); it is taken relative to the file that says so.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,20 +82,31 @@ def load_with_document(kind: str, name_or_path: str, overrides: Iterable[str] = 
 def validate_document(kind: str, document: Document, file: Path) -> Preset:
     """Validate a merged document against the schema of its kind."""
     try:
-        return find_kind(kind).schema_class().model_validate(document.value)
+        # strict: text is no number and `yes` no truth value; by way of JSON, where a list may still fill a tuple
+        text = json.dumps(_whole_numbers(document.value))
+        return find_kind(kind).schema_class().model_validate_json(text, strict=True)
     except ValidationError as error:
         raise explain(error, document, file, find_kind(kind).schema_class()) from None
+
+
+def _whole_numbers(value: Any) -> Any:
+    """`1e6` may stand where a whole number is expected: floats without a fraction become integers."""
+    if isinstance(value, float) and value.is_integer() and abs(value) <= 2**53:
+        return int(value)
+    if isinstance(value, dict):
+        return {key: _whole_numbers(item) for key, item in value.items()}
+    return [_whole_numbers(item) for item in value] if isinstance(value, list) else value
 
 
 def kind_of_file(path: Path) -> str:
     """The kind a file declares. Raises ConfigError if it declares none, or one that does not exist."""
     document = read_yaml(path)
     declared = document.value.get("kind") if isinstance(document.value, dict) else None
-    if declared not in KINDS:
+    if not isinstance(declared, str) or declared not in KINDS:
         mark = document.mark(("kind",))
         problem = f"found {declared!r}, allowed: {', '.join(KINDS)}" + suggest(str(declared), KINDS)
         raise ConfigError(problem, file=str(path), line=mark[1] if mark else None, key="kind")
-    return str(declared)
+    return declared
 
 
 def _resolved(kind: str, file: Path, trail: tuple[Path, ...]) -> Document:
@@ -144,10 +156,9 @@ def _expand_uses(document: Document, path: Path_, value: Any, file: Path, trail:
             kind, _, name = str(reference).partition("/")
             mark = document.mark((*path, "use"))
             if kind not in KINDS or not name:
-                raise ConfigError(
-                    f"found {reference!r}, expected KIND/NAME with KIND one of {', '.join(KINDS)}{suggest(kind, KINDS)}",
-                    file=str(file), line=mark[1] if mark else None, key=".".join(map(str, (*path, "use"))),
-                )  # fmt: skip
+                allowed = f"KIND/NAME with KIND one of {', '.join(KINDS)}{suggest(kind, KINDS)}"
+                problem, key = f"found {reference!r}, expected {allowed}", ".".join(map(str, (*path, "use")))
+                raise ConfigError(problem, file=str(file), line=mark[1] if mark else None, key=key)
             used = _resolved(kind, _referenced(kind, name, document, (*path, "use"), file), trail)
             _graft(document, path, value, used)
     elif isinstance(value, list):

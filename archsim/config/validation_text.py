@@ -56,9 +56,11 @@ def _problem(finding: Any, path: Path_, schema: type[BaseModel]) -> str:
     if kind == "missing":
         return "missing, a value is required"
     if kind in ("literal_error", "enum"):
-        return f"found {found}, allowed: {context['expected']}{suggest(str(finding.get('input')), _names(context['expected']))}"
+        expected = context["expected"]
+        return f"found {found}, allowed: {expected}{suggest(str(finding.get('input')), _names(expected))}"
     if kind == "union_tag_invalid":
-        return f"found {context['tag']!r}, allowed: {context['expected_tags']}{suggest(context['tag'], _names(context['expected_tags']))}"
+        expected = context["expected_tags"]
+        return f"found {context['tag']!r}, allowed: {expected}{suggest(context['tag'], _names(expected))}"
     if kind == "value_error":
         text = str(context.get("error", finding["msg"]))
         return text if text.startswith(("found", "unknown")) else f"found {found}: {text}"

@@ -6,13 +6,16 @@ documents, and mappings with keys that are not text.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 from archsim.errors import ConfigError
 
-MAX_BYTES = 4 * 2**20
+MAX_BYTES = 2 * 2**20
+MAX_WRITTEN = 50_000  # lines and list items as written; the parser needs about 0.1 ms for each
 MAX_DEPTH = 40
 MAX_VALUES = 200_000
 Path_ = tuple[str | int, ...]
@@ -63,6 +66,7 @@ def parse_yaml(text: str, file: str) -> Document:
     from ruamel.yaml import YAML
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
+    _refuse_costly(text, file)
     try:
         node = YAML(typ="rt", pure=True).compose(text)
     except MarkedYAMLError as error:
@@ -79,6 +83,15 @@ def parse_yaml(text: str, file: str) -> Document:
     document = Document(None)
     document.value = _Builder(file, document).build(node, ())
     return document
+
+
+def _refuse_costly(text: str, file: str) -> None:
+    """Refuse what would keep the parser busy for long, before it starts."""
+    if text.count("\n") + text.count(",") > MAX_WRITTEN:
+        raise ConfigError(f"more than {MAX_WRITTEN:,} lines and list items", file=file)
+    steps = (1 if bracket in "[{" else -1 for bracket in re.findall(r"[\[\]{}]", text))
+    if max(accumulate(steps), default=0) > 10 * MAX_DEPTH:  # brackets inside text count too, so leave room
+        raise ConfigError(f"nested deeper than {MAX_DEPTH} levels", file=file)
 
 
 def parse_scalar(text: str) -> Any:

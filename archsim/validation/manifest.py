@@ -14,7 +14,7 @@ from archsim.errors import ConfigError, InputError, suggest
 
 MAX_CSV_BYTES = 512 * 2**20
 # `name` and `source` are prose to the end of their line: a colon inside, which YAML forbids, is common there.
-_PROSE = re.compile(r"^(name|source): +([^\s'\"|>&*!#\[{].*?) *$", re.MULTILINE)
+_PROSE = re.compile(r"^(name|source): +([^\s'\"|>&*!#\[{].*?)(?: +#.*)? *$", re.MULTILINE)
 _ROOT_KEYS = ("name", "source", "datasets")
 
 

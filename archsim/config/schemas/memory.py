@@ -14,8 +14,8 @@ from archsim.config.base import Config, Preset
 
 
 def _split_words(value: Any) -> Any:
-    """`RD RDA` -> [`RD`, `RDA`]."""
-    return value.split() if isinstance(value, str) else value
+    """`RD RDA` or [`RD`, `RDA`] -> (`RD`, `RDA`)."""
+    return tuple(value.split() if isinstance(value, str) else value) if isinstance(value, str | list) else value
 
 
 CommandList = Annotated[tuple[str, ...], BeforeValidator(_split_words), Field(min_length=1)]
