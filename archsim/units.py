@@ -38,7 +38,7 @@ DIMENSIONS: dict[str, dict[str, tuple[float, bool]]] = {
     "1": {"%": (0.01, False)},
 }  # fmt: skip
 
-_QUANTITY = re.compile(r"\s*([-+]?(?:\d[\d_]*\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(.*?)\s*\Z")
+_QUANTITY = re.compile(r"\s*([-+]?(?:\d+(?:_\d+)*\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*(.*?)\s*\Z")
 
 
 def parse_quantity(value: object, dimension: str) -> float:

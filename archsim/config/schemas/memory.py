@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, WithJsonSchema
 
 from archsim.config.base import Config, Preset
 
@@ -18,7 +18,8 @@ def _split_words(value: Any) -> Any:
     return tuple(value.split() if isinstance(value, str) else value) if isinstance(value, str | list) else value
 
 
-CommandList = Annotated[tuple[str, ...], BeforeValidator(_split_words), Field(min_length=1)]
+_WRITTEN = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}
+CommandList = Annotated[tuple[str, ...], BeforeValidator(_split_words), Field(min_length=1), WithJsonSchema(_WRITTEN)]
 
 
 class Command(Config):
