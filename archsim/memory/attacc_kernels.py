@@ -3,8 +3,9 @@
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from archsim.memory.jit_kernels import entry, inner, outlined
 
 Ints = NDArray[np.int64]
 
@@ -50,8 +51,10 @@ class Plan(NamedTuple):
     scatter_repeat: int
 
 
-@njit(cache=True, nogil=True)
-def emit(ops: Ints, n: int, cmd: int, bank: int, row: int, count: int, first: int, end: int, ticks: int, walk: int) -> int:
+@inner
+def emit(
+    ops: Ints, n: int, cmd: int, bank: int, row: int, count: int, first: int, end: int, ticks: int, walk: int
+) -> int:
     """Append one operation (only count it when the table is full); returns the new length."""
     if count <= 0 or first >= end:
         return n
@@ -67,7 +70,7 @@ def emit(ops: Ints, n: int, cmd: int, bank: int, row: int, count: int, first: in
     return n + 1
 
 
-@njit(cache=True, nogil=True)
+@outlined
 def emit_macs(ops: Ints, n: int, p: Plan, base: int, start: int, stop: int, end: int) -> int:
     """MACs number `start` to `stop` of a phase whose first column is `base`, cut where row or bank changes."""
     i = start
@@ -96,8 +99,10 @@ def emit_macs(ops: Ints, n: int, p: Plan, base: int, start: int, stop: int, end:
     return n
 
 
-@njit(cache=True, nogil=True)
-def emit_steps(ops: Ints, n: int, cmd: int, banks: Ints, repeat: int, start: int, stop: int, first: int, end: int) -> int:
+@outlined
+def emit_steps(
+    ops: Ints, n: int, cmd: int, banks: Ints, repeat: int, start: int, stop: int, first: int, end: int
+) -> int:
     """Steps `start` to `stop` of a list of moves, runs to the same bank together."""
     i = start
     while i < stop:
@@ -107,7 +112,7 @@ def emit_steps(ops: Ints, n: int, cmd: int, banks: Ints, repeat: int, start: int
     return n
 
 
-@njit(cache=True, nogil=True)
+@outlined
 def emit_slice(ops: Ints, n: int, p: Plan, cmd: int, banks: Ints, repeat: int, valid: int, j: int, parts: int) -> int:
     """Share `j` of `parts` of a list of moves to `valid` channels.
 
@@ -131,13 +136,13 @@ def emit_slice(ops: Ints, n: int, p: Plan, cmd: int, banks: Ints, repeat: int, v
     return n
 
 
-@njit(cache=True, nogil=True)
+@inner
 def emit_barrier(ops: Ints, n: int, p: Plan) -> int:
     """One barrier to every channel."""
     return emit(ops, n, BARRIER, 0, 0, 1, 0, p.channels, 0, 0)
 
 
-@njit(cache=True, nogil=True)
+@outlined
 def score_phase(ops: Ints, n: int, p: Plan, i: int, valid: int, other: int, first_half: bool) -> int:
     """Score of head group `i`; meanwhile the query of the next group comes in, or the softmax of the last goes out.
 
@@ -151,7 +156,9 @@ def score_phase(ops: Ints, n: int, p: Plan, i: int, valid: int, other: int, firs
             stop = min((j + 1) * p.window, p.groups) * p.score_columns
             n = emit_macs(ops, n, p, base, j * p.window * p.score_columns, stop, valid)
         if j > 0:
-            n = emit_steps(ops, n, p.gather, p.gather_score_banks, p.queries, 0, p.gather_score_banks.size * p.queries, 0, valid)
+            n = emit_steps(
+                ops, n, p.gather, p.gather_score_banks, p.queries, 0, p.gather_score_banks.size * p.queries, 0, valid
+            )
         if j == 0 and not first_half:
             n = emit(ops, n, p.softmax, 0, 0, p.queries, 0, other, p.softmax_ticks, 0)
         if j < windows and first_half and other > 0:
@@ -163,7 +170,7 @@ def score_phase(ops: Ints, n: int, p: Plan, i: int, valid: int, other: int, firs
     return n
 
 
-@njit(cache=True, nogil=True)
+@outlined
 def context_phase(ops: Ints, n: int, p: Plan, i: int, valid: int, other: int) -> int:
     """Context of head group `i`; meanwhile the softmax of the `other` channels' heads is made and sent out."""
     base = p.value_base + i * p.value_step
@@ -172,7 +179,17 @@ def context_phase(ops: Ints, n: int, p: Plan, i: int, valid: int, other: int) ->
         if j < p.blocks:
             n = emit_macs(ops, n, p, base, j * p.block_columns, (j + 1) * p.block_columns, valid)
         if j > 0:
-            n = emit_steps(ops, n, p.gather, p.gather_context_banks, p.queries, 0, p.gather_context_banks.size * p.queries, 0, valid)
+            n = emit_steps(
+                ops,
+                n,
+                p.gather,
+                p.gather_context_banks,
+                p.queries,
+                0,
+                p.gather_context_banks.size * p.queries,
+                0,
+                valid,
+            )
         if j == 0 and other > 0:
             n = emit(ops, n, p.softmax, 0, 0, p.queries, 0, other, p.softmax_ticks, 0)
         if half <= j < p.blocks and other > 0:
@@ -182,7 +199,7 @@ def context_phase(ops: Ints, n: int, p: Plan, i: int, valid: int, other: int) ->
     return n
 
 
-@njit(cache=True, nogil=True)
+@entry
 def attention(ops: Ints, p: Plan) -> int:
     """Write the whole program; returns the number of operations (more than fit: call again with a larger table)."""
     groups = -(-p.heads // p.channels)
@@ -192,7 +209,17 @@ def attention(ops: Ints, p: Plan) -> int:
         paired = a + 1 < groups
         valid = p.channels if a < groups - 1 else last
         other = (p.channels if a + 1 < groups - 1 else last) if paired else 0
-        n = emit_steps(ops, n, p.broadcast, p.broadcast_banks, p.broadcast_repeat, 0, p.broadcast_banks.size * p.broadcast_repeat, 0, valid)
+        n = emit_steps(
+            ops,
+            n,
+            p.broadcast,
+            p.broadcast_banks,
+            p.broadcast_repeat,
+            0,
+            p.broadcast_banks.size * p.broadcast_repeat,
+            0,
+            valid,
+        )
         if a == 0 and paired and p.slips & WARM_UP:
             n = emit_macs(ops, n, p, p.key_base, 0, 1, valid)
         n = emit_barrier(ops, n, p)
@@ -201,7 +228,17 @@ def attention(ops: Ints, p: Plan) -> int:
             n = score_phase(ops, n, p, a + 1, other, valid, False)
         else:
             n = emit(ops, n, p.softmax, 0, 0, p.queries, 0, valid, p.softmax_ticks, 0)
-            n = emit_steps(ops, n, p.scatter, p.scatter_banks, p.scatter_repeat, 0, p.scatter_banks.size * p.scatter_repeat, 0, valid)
+            n = emit_steps(
+                ops,
+                n,
+                p.scatter,
+                p.scatter_banks,
+                p.scatter_repeat,
+                0,
+                p.scatter_banks.size * p.scatter_repeat,
+                0,
+                valid,
+            )
             n = emit_barrier(ops, n, p)
         n = context_phase(ops, n, p, a, valid, other)
         if paired and p.slips & REPLAY:
@@ -211,16 +248,18 @@ def attention(ops: Ints, p: Plan) -> int:
     return n
 
 
-@njit(cache=True, nogil=True)
-def split_classes(ops: Ints, channels: int) -> Ints:
-    """Replace channel ranges by class ranges; returns the channels of each class."""
-    cut = np.zeros(channels + 1, np.int64)
+@entry
+def split_classes(ops: Ints, cut: Ints, width: Ints) -> int:
+    """Replace channel ranges by class ranges; returns the number of classes and writes their channels to `width`.
+
+    cut, width   zeros, of size channels + 1 and channels
+    """
+    channels = width.size
     cut[0] = 1
     cut[channels] = 1
     for i in range(ops.shape[0]):
         cut[ops[i, 4]] = 1
         cut[ops[i, 5]] = 1
-    width = np.zeros(cut.sum() - 1, np.int64)
     k = 0
     start = 0
     for channel in range(1, channels + 1):
@@ -233,4 +272,4 @@ def split_classes(ops: Ints, channels: int) -> Ints:
     for i in range(ops.shape[0]):
         ops[i, 4] = cut[ops[i, 4]]
         ops[i, 5] = cut[ops[i, 5]]
-    return width
+    return k

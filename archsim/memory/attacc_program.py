@@ -45,7 +45,9 @@ def attention_program(
         ops = np.zeros((count, 8), np.int64)
         attention(ops, plan)
     ops = ops[:count]
-    return Program(ops, split_classes(ops, plan.channels), _walk(device))
+    width = np.zeros(plan.channels, np.int64)
+    classes = split_classes(ops, np.zeros(plan.channels + 1, np.int64), width)
+    return Program(ops, width[:classes].copy(), _walk(device))
 
 
 def attention_plan(
@@ -54,12 +56,21 @@ def attention_plan(
     """Counts and places of the program (see `Plan`)."""
     program = device.config.program
     if not isinstance(program, AttAccProgram):
-        raise ConfigError(f"the program of {device.config.name!r} is {program.type!r}, attention needs 'attacc'", key="program.type")
-    for name, value in (("kv_len", kv_len), ("heads", heads), ("head_dim", head_dim), ("queries_per_kv", queries_per_kv)):
+        raise ConfigError(
+            f"the program of {device.config.name!r} is {program.type!r}, attention needs 'attacc'", key="program.type"
+        )
+    for name, value in (
+        ("kv_len", kv_len),
+        ("heads", heads),
+        ("head_dim", head_dim),
+        ("queries_per_kv", queries_per_kv),
+    ):
         if not 1 <= value <= _MAX[name]:
             raise InputError(f"{name}: found {value}, allowed: 1 to {_MAX[name]}")
     if element_bytes not in device.config.element_bytes:
-        raise InputError(f"element size: found {element_bytes} bytes, allowed: {', '.join(map(str, device.config.element_bytes))}")
+        raise InputError(
+            f"element size: found {element_bytes} bytes, allowed: {', '.join(map(str, device.config.element_bytes))}"
+        )
     g, slips = device.geometry, device.slips
     lanes = g.access_bytes // element_bytes  # elements of a column
     banks_in_group, token_banks = _units(device, program)
@@ -69,7 +80,9 @@ def attention_plan(
     order = {"bank": ONE_BANK, "bankgroup": BANK_BY_BANK, "buffer": ALL_BANKS}[program.unit]
     places = _places(device, program, order, (groups * slice_columns, blocks * groups), heads, head_dim)
     broadcast, gather_score, gather_context, scatter = _moves(device, program)
-    softmax_ticks = 0 if "softmax_free" in slips else _ceil(kv_len, program.softmax_unit.elements) * program.softmax_unit.ticks
+    softmax_ticks = (
+        0 if "softmax_free" in slips else _ceil(kv_len, program.softmax_unit.elements) * program.softmax_unit.ticks
+    )
     bits = (("context_replay", REPLAY), ("slices_floored", FLOORED), ("warm_up_mac", WARM_UP))
     return Plan(
         heads=heads,

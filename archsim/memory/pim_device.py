@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from archsim.errors import ConfigError, unknown_name
 from archsim.memory.pim_kernels import (
     BARRIER_COSTS,
+    FLAGS,
+    GAP,
     HOLD_MOVES,
     MAC,
     MOVE,
@@ -69,7 +71,7 @@ class PimDevice:
     def peak_bytes_per_tick(self) -> float:
         """Bytes that all MAC units of a stack can take from their banks in one clock."""
         mac = self.config.program.mac
-        gap = int(self.tables.gap[self.command(mac)])
+        gap = int(self.tables.cmd[self.command(mac), GAP])
         banks = self.config.requests[mac].banks
         return self.geometry.channels * banks * self.geometry.access_bytes / gap
 
@@ -90,7 +92,7 @@ def compile_pim(config: Pim, *, skip_ahead: bool = True) -> PimDevice:
     geometry = _geometry(config, compiled)
     tables = _tables(config, compiled, geometry, slips)
     if skip_ahead:
-        tables = tables._replace(flags=tables.flags | SKIP)
+        tables.par[FLAGS] |= SKIP
     return PimDevice(config, compiled, tables, geometry, slips)
 
 
@@ -104,7 +106,9 @@ def _slipped(standard: Standard, slips: list[Slip]) -> Standard:
             if group not in data["constraints"]:
                 raise ConfigError(unknown_name("constraint group", group, standard.constraints), key="slips")
             del data["constraints"][group]
-        data["constraints"].update({name: [row.model_dump() for row in rows] for name, rows in slip.constraints.items()})
+        data["constraints"].update(
+            {name: [row.model_dump() for row in rows] for name, rows in slip.constraints.items()}
+        )
         for field, changes in (("bus", slip.buses), ("scope", slip.scopes)):
             for command, value in changes.items():
                 if command not in data["commands"]:
@@ -119,9 +123,13 @@ def _geometry(config: Pim, compiled: CompiledDevice) -> Geometry:
     row_bytes = organization.columns * organization.width_bits // 8
     banks = int(compiled.nodes[-1])
     if access_bytes < 1 or row_bytes < access_bytes:
-        raise ConfigError(f"a row of {row_bytes} bytes holds no access of {access_bytes} bytes", key="dram.organization")
+        raise ConfigError(
+            f"a row of {row_bytes} bytes holds no access of {access_bytes} bytes", key="dram.organization"
+        )
     if banks > _MAX_BANKS:
-        raise ConfigError(f"found {banks} banks in a channel, at most {_MAX_BANKS} are allowed", key="dram.organization")
+        raise ConfigError(
+            f"found {banks} banks in a channel, at most {_MAX_BANKS} are allowed", key="dram.organization"
+        )
     return Geometry(
         channels=config.dram.channels_per_package,
         fanout={level: int(n) for level, n in zip(compiled.levels, compiled.fanout, strict=True)},
@@ -136,44 +144,55 @@ def _tables(config: Pim, compiled: CompiledDevice, geometry: Geometry, slips: fr
     names = compiled.commands
     for command in (*config.requests, *config.reach, *config.holds):
         compiled.command(command)
-    node = _nodes(compiled)
-    rule_start, rules = _rules(compiled)
-    check_start, check_level = _checks(compiled)
     standard = config.dram.standard
     refresh = compiled.command(standard.refresh.all.command)
     users = [compiled.command(name) for name, request in config.requests.items() if request.activate]
     opens = {compiled.command(r.activate) for r in config.requests.values() if r.activate}
-    effect = np.array([{"open": 1, "close": 2}.get(c.effect, 0) for c in standard.commands.values()], np.int64)
-    reach_start, reach = _reach(config, compiled)
-    hold_start, hold = _csr([[compiled.command(n) for n in config.holds.get(name, ())] for name in names])
     interval = compiled.ticks(standard.refresh.all.interval) if config.controller.refresh else NEVER
     if interval < 1:
         raise ConfigError(f"found a refresh interval of {interval}", key="dram.standard.refresh.all.interval")
+    rule_range, rules = _rules(compiled)
+    banks = _refresh_banks(compiled)
+    check_range, hold_range, bank_range, reach_range, lists = _ranges(
+        _checks(compiled),
+        [[compiled.command(held) for held in config.holds.get(name, ())] for name in names],
+        [banks],
+        _reach(config, compiled),
+    )
+    columns = np.column_stack(
+        (
+            [_BUSES.get(compiled.buses[b], 2) for b in compiled.bus],
+            _linked(config, compiled, "activate"),
+            _linked(config, compiled, "precharge"),
+            [_ROLES[config.requests[n].role] if n in config.requests else WAIT for n in names],
+            [{"open": 1, "close": 2}.get(c.effect, 0) for c in standard.commands.values()],
+            _gaps(compiled, users),
+            check_range,
+            rule_range,
+            hold_range,
+        )
+    )
+    close_all = _close_all(config, compiled)
+    kept = max((int(compiled.same_ticks[:, refresh, a].max()) for a in opens), default=0)
+    par = (
+        config.controller.queue_depth,
+        interval,
+        _flags(slips),
+        refresh,
+        max(0, kept),
+        close_all,
+        len(banks),
+        bank_range[0, 0],
+    )
     return Tables(
-        depth=config.controller.queue_depth,
-        interval=interval,
-        flags=_flags(slips),
-        refresh=refresh,
-        refresh_ticks=max(0, *(int(compiled.same_ticks[:, refresh, a].max()) for a in opens)) if opens else 0,
-        close_all=_close_all(config, compiled),
-        refresh_bank=_refresh_banks(compiled),
-        bus=np.array([_BUSES.get(compiled.buses[b], 2) for b in compiled.bus], np.int64),
-        act=_linked(config, compiled, "activate"),
-        pre=_linked(config, compiled, "precharge"),
-        role=np.array([_ROLES[config.requests[n].role] if n in config.requests else WAIT for n in names], np.int64),
-        effect=effect,
-        gap=_gaps(compiled, users),
-        check_start=check_start,
-        check_level=check_level,
-        rule_start=rule_start,
+        par=np.array(par, np.int64),
+        cmd=np.ascontiguousarray(columns, np.int64),
+        lists=lists,
         rules=rules,
         windows=compiled.windows,
-        node=node,
+        node=_nodes(compiled),
         extra=_extra(config, compiled, slips),
-        reach_start=reach_start,
-        reach=reach,
-        hold_start=hold_start,
-        hold=hold,
+        reach=reach_range.reshape(len(names), geometry.banks, 2),
     )
 
 
@@ -188,10 +207,15 @@ def _flags(slips: frozenset[str]) -> int:
     return flags
 
 
-def _csr(lists: list[list[int]]) -> tuple[Ints, Ints]:
-    """Lists of numbers -> (starts, all of them in a row)."""
-    starts = np.concatenate(([0], np.cumsum([len(x) for x in lists]))).astype(np.int64)
-    return starts, np.array([x for items in lists for x in items], np.int64)
+def _ranges(*groups: list[list[int]]) -> list[Ints]:
+    """Groups of lists -> for each group the (n, 2) ranges of its lists in one array, then that array."""
+    out, flat = [], [0]  # never empty
+    for lists in groups:
+        ends = len(flat) + np.cumsum([len(items) for items in lists], dtype=np.int64)
+        starts = ends - np.array([len(items) for items in lists], np.int64)
+        out.append(np.column_stack((starts, ends)))
+        flat.extend(x for items in lists for x in items)
+    return [*out, np.array(flat, np.int64)]
 
 
 def _nodes(compiled: CompiledDevice) -> Ints:
@@ -203,16 +227,17 @@ def _nodes(compiled: CompiledDevice) -> Ints:
 
 
 def _rules(compiled: CompiledDevice) -> tuple[Ints, Ints]:
-    """Rules by preceding command: (starts, rows of level, following, ticks)."""
+    """Rules by preceding command: (ranges, rows of level, following, ticks)."""
     rows: list[list[tuple[int, int, int]]] = []
     for p in range(len(compiled.commands)):
         at = np.argwhere(compiled.same_ticks[:, p, :] != NO_RULE)
         rows.append([(int(level), int(f), int(compiled.same_ticks[level, p, f])) for level, f in at])
-    starts = np.concatenate(([0], np.cumsum([len(x) for x in rows]))).astype(np.int64)
-    return starts, np.array([x for items in rows for x in items], np.int64).reshape(-1, 3)
+    ends = np.cumsum([len(x) for x in rows], dtype=np.int64)
+    starts = np.concatenate(([0], ends[:-1]))
+    return np.column_stack((starts, ends)), np.array([x for items in rows for x in items], np.int64).reshape(-1, 3)
 
 
-def _checks(compiled: CompiledDevice) -> tuple[Ints, Ints]:
+def _checks(compiled: CompiledDevice) -> list[list[int]]:
     """Levels to look at before a command: those down to its scope where anything can limit it."""
     lists = []
     for c, scope in enumerate(compiled.scope_level):
@@ -220,7 +245,7 @@ def _checks(compiled: CompiledDevice) -> tuple[Ints, Ints]:
         limited[[w[0] for w in compiled.windows if w[2] == c]] = True
         limited[0] = True  # data-dependent ends are kept at the channel
         lists.append([level for level in range(int(scope) + 1) if limited[level]])
-    return _csr(lists)
+    return lists
 
 
 def _linked(config: Pim, compiled: CompiledDevice, field: str) -> Ints:
@@ -242,7 +267,7 @@ def _gaps(compiled: CompiledDevice, users: list[int]) -> Ints:
     return gap
 
 
-def _reach(config: Pim, compiled: CompiledDevice) -> tuple[Ints, Ints]:
+def _reach(config: Pim, compiled: CompiledDevice) -> list[list[int]]:
     """Banks that each command takes when it names a bank."""
     spans = dict(config.reach)
     for name, slip in config.slips.items():
@@ -257,13 +282,13 @@ def _reach(config: Pim, compiled: CompiledDevice) -> tuple[Ints, Ints]:
         for bank in banks:
             same = (coordinates[fixed] == coordinates[fixed, bank][:, None]).all(axis=0)
             lists.append(np.flatnonzero(same).tolist())
-    return _csr(lists)
+    return lists
 
 
-def _refresh_banks(compiled: CompiledDevice) -> Ints:
+def _refresh_banks(compiled: CompiledDevice) -> list[int]:
     """First bank below each second-level node: one refresh for each of them."""
     second = int(compiled.nodes[1]) if compiled.levels[1] == "pseudochannel" else 1
-    return np.arange(second, dtype=np.int64) * (int(compiled.nodes[-1]) // second)
+    return [node * (int(compiled.nodes[-1]) // second) for node in range(second)]
 
 
 def _close_all(config: Pim, compiled: CompiledDevice) -> int:

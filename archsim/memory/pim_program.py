@@ -9,7 +9,25 @@ from numpy.typing import NDArray
 
 from archsim.errors import InputError
 from archsim.memory.pim_device import PimDevice
-from archsim.memory.pim_kernels import BARRIER, SKIP, State, run
+from archsim.memory.pim_kernels import (
+    BARRIER,
+    DEPTH,
+    FLAGS,
+    INTERVAL,
+    LABEL,
+    LAST,
+    LOGGED,
+    NEXT_REFRESH,
+    REGISTERS,
+    SKIP,
+    SKIPPED,
+    WAIT,
+    WAKE,
+    WIDTH,
+    State,
+    Tables,
+    run,
+)
 
 Ints = NDArray[np.int64]
 TIME_PARTS = ("activate", "mac", "data_movement", "softmax", "refresh", "wait")
@@ -76,57 +94,42 @@ def run_program(device: PimDevice, program: Program, *, log: bool = False) -> Pr
         raise InputError("the program has no requests")
     if int(ops[:, 3].sum()) > _MAX_REQUESTS:
         raise InputError(f"the program has more than 2^40 requests per channel")
-    tables = device.tables
-    room = 0
+    tables, room = device.tables, 0
     if log:
-        tables = tables._replace(flags=tables.flags & ~SKIP)
+        par = tables.par.copy()
+        par[FLAGS] &= ~SKIP
+        tables = tables._replace(par=par)
         room = 4 * int((ops[:, 3] * (ops[:, 5] - ops[:, 4])).sum()) + 64 * (1 + ops.shape[0])
-    state = _new_state(device, program, room)
+    state = _new_state(tables, program, room)
     ticks = int(run(tables, ops, program.walk, state))
-    return ProgramRun(ticks, state.counts, state.split, state.log[: int(state.logged[0])], int(state.skipped[0]))
+    log_rows, skipped = int(state.total[LOGGED]), int(state.total[SKIPPED])
+    return ProgramRun(ticks, state.counts, state.split, state.log[:log_rows], skipped)
 
 
-def _new_state(device: PimDevice, program: Program, log_rows: int) -> State:
-    t = device.tables
-    classes, places = program.width.size, t.depth + 2
-    commands, (_, banks) = t.bus.size, t.node.shape
-    nodes = int(t.node.max()) + 1
-    longest = int(t.windows[:, 3].max()) if t.windows.shape[0] else 1
-
-    def zeros(*shape: int) -> Ints:
-        return np.zeros(shape, np.int64)
-
+def _new_state(tables: Tables, program: Program, log_rows: int) -> State:
+    classes, places = program.width.size, int(tables.par[DEPTH]) + 2
+    commands, banks, windows = tables.cmd.shape[0], tables.node.shape[1], tables.windows.shape[0]
+    nodes = int(tables.node.max()) + 1
+    longest = int(tables.windows[:, 3].max()) if windows else 1
+    history = np.full((classes, windows, nodes if windows else 1, longest + 1), -(1 << 40), np.int64)
+    history[..., -1] = 0
+    reg = np.zeros((classes, REGISTERS), np.int64)
+    reg[:, WIDTH] = program.width
+    reg[:, NEXT_REFRESH] = reg[:, WAKE] = tables.par[INTERVAL]
+    reg[:, LAST] = -1
+    reg[:, LABEL] = WAIT
     return State(
-        width=program.width,
-        ready=zeros(classes, nodes, commands),
-        history=np.full((classes, t.windows.shape[0], nodes if t.windows.shape[0] else 1, longest), -(1 << 40), np.int64),
-        history_at=zeros(classes, t.windows.shape[0], nodes if t.windows.shape[0] else 1),
+        reg=reg,
+        ready=np.zeros((classes, nodes, commands), np.int64),
+        history=history,
         row=np.full((classes, banks), -1, np.int64),
-        open_banks=zeros(classes),
-        seg_op=zeros(classes, places),
-        seg_n=zeros(classes, places),
-        seg_bank=zeros(classes, places),
-        segs=zeros(classes),
-        waiting=zeros(classes),
-        pending=zeros(classes),
-        refreshed=zeros(classes),
-        next_refresh=np.full(classes, t.interval, np.int64),
-        wake=np.full(classes, t.interval, np.int64),
-        stream=zeros(classes),
-        stream_stop=zeros(classes),
-        stream_last=np.full(classes, -1, np.int64),
-        since=zeros(classes),
-        label=np.full(classes, 5, np.int64),
-        mac_until=zeros(classes),
-        refresh_until=zeros(classes),
-        softmax_until=zeros(classes),
-        cmd=zeros(places),
-        hit=zeros(banks),
-        scan=zeros(1),
-        counts=zeros(commands),
-        split=zeros(len(TIME_PARTS)),
-        changes=zeros(1),
-        skipped=zeros(1),
-        log=zeros(log_rows, 5),
-        logged=zeros(1),
+        queue=np.zeros((classes, places, 3), np.int64),
+        need=np.zeros(places, np.int64),
+        hit=np.zeros(banks, np.int64),
+        counts=np.zeros(commands, np.int64),
+        split=np.zeros(len(TIME_PARTS), np.int64),
+        total=np.zeros(4, np.int64),
+        at=np.zeros(3, np.int64),
+        before=np.full(5, -1, np.int64),
+        log=np.zeros((log_rows, 5), np.int64),
     )

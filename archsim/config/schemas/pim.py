@@ -23,7 +23,7 @@ BEHAVIOUR_SLIPS = {
     "element_offsets": "head offsets are counted in elements but used as bytes, for 4096 tokens",
     "warm_up_mac": "the first MAC of the first head is sent once more before everything else",
     "softmax_free": "SFM takes no time and may overtake the partial sums it needs",
-    "barrier_costs_slot": "a barrier behind a barrier costs an issue slot, and the second slot looks at one request only",
+    "barrier_costs_slot": "a barrier behind a barrier costs a slot, and the second slot looks at one request only",
     "moves_held_by_hits": "data movement waits while a MAC of its bank has a row hit",
     "refresh_starved": "MACs keep issuing while a refresh waits, and push it back",
     "neighbour_timing": "a MAC to a bank pair also delays precharges of the banks a level mix-up leads to",
@@ -61,7 +61,7 @@ class Slip(Config):
 
 
 class PimController(Config):
-    """One per channel: refresh first, then the first request of the queue that is ready; one row and one column command a clock."""
+    """One per channel: refresh, then the first ready request; at most one row and one column command a clock."""
 
     type: Literal["dual-issue"] = "dual-issue"
     queue_depth: int = Field(default=33, ge=1, le=512, description="requests that wait in a channel")
@@ -73,6 +73,7 @@ class SoftmaxUnit(Config):
 
     elements: int = Field(default=256, ge=1)
     ticks: int = Field(default=16, ge=0)
+    operations: float = Field(default=5.0, ge=0, description="per element, for energy: as two of a multiply-add each")
 
 
 class AttAccProgram(Config):
@@ -89,13 +90,18 @@ class AttAccProgram(Config):
     softmax_unit: SoftmaxUnit = SoftmaxUnit()
     reference_max_tokens: int = Field(default=4096, ge=1, description="token count of the reference's head offsets")
 
+    @property
+    def operands(self) -> str:
+        """The command that brings data in from outside."""
+        return self.broadcast
+
 
 class GemvProgram(Config):
     """Matrix times vector in every bank at once: operand in, rows of MACs, result out."""
 
     type: Literal["gemv"] = "gemv"
     mac: str
-    operand: str = Field(description="command that writes one burst of the vector into the device")
+    operands: str = Field(description="command that writes one burst of the vector into the device")
     result: str = Field(description="command that brings one burst of results out")
     operand_columns: int = Field(ge=1, description="bursts of the vector that the operand buffer holds")
     operands_per_load: int = Field(
@@ -116,7 +122,7 @@ class LimitedFactor(Config):
 
 
 class PimEnergy(Config):
-    """Energy of the data path. `io_bits` slip: the reference applies the per-bit table to bytes."""
+    """Energy of the data path and of the arithmetic."""
 
     cell: JoulesPerByte = Field(ge=0, description="cell array, precharge and the way from the bank to the unit")
     bankgroup_io: JoulesPerByte = Field(default=0.0, ge=0, description="data movement over the bank group multiplexer")
