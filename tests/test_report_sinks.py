@@ -60,9 +60,7 @@ def test_names_that_look_like_markup_are_printed_as_they_are() -> None:
 
 def test_shares_group_the_small_parts() -> None:
     parts = {str(index): float(index) for index in range(1, 11)}
-    text = shares(parts, "s", most=3)
-    assert text.startswith("10 18.2%, 9 16.4%, 8 14.5%, other 50.9%")
-    assert text.endswith("of 55 s")
+    assert shares(parts, most=3) == "10 18.2%, 9 16.4%, 8 14.5%, other 50.9%"
 
 
 def test_comparison_ratios_refer_to_the_baseline() -> None:

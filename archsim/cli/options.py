@@ -16,6 +16,7 @@ import click
 if TYPE_CHECKING:
     from rich.console import Console
 
+_PIPED_WIDTH = 160
 F = TypeVar("F", bound=Callable[..., Any])
 
 override_option = click.option(
@@ -57,7 +58,7 @@ class Output:
         if self.as_json:
             print_json(result)
         else:
-            show(stdout_console())
+            print_tables(show)
 
 
 def output_options(*names: str) -> Callable[[F], F]:
@@ -84,12 +85,15 @@ def print_json(result: Any) -> None:
     click.echo(json_text(result))
 
 
-def stdout_console() -> Console:
-    """A console for results: as wide as the terminal, or wide enough for every table when piped."""
+def print_tables(show: Callable[[Console], None]) -> None:
+    """What `show` prints, on stdout: as wide as the terminal, or wide enough for every table when piped."""
     from rich.console import Console
 
     free = not sys.stdout.isatty() and "COLUMNS" not in os.environ
-    return Console(file=sys.stdout, width=200 if free else None, highlight=False)
+    console = Console(file=sys.stdout, width=_PIPED_WIDTH if free else None, highlight=False)
+    with console.capture() as captured:
+        show(console)
+    click.echo("\n".join(line.rstrip() for line in captured.get().splitlines()), color=True)
 
 
 def log(text: str) -> None:

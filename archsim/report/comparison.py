@@ -108,4 +108,4 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
 
 def infeasible_lines(entries: Sequence[Entry]) -> list[str]:
     """One line for every machine that cannot run the workload."""
-    return [f"{entry.system}: {entry.reason}" for entry in entries if entry.report is None]
+    return [entry.reason for entry in entries if entry.report is None]

@@ -50,14 +50,14 @@ Row = tuple[str, str, str]
 
 def _latency_rows(report: Report) -> list[Row]:
     latency = report.latency
-    decode = shares(latency.breakdown.get("decode", {}), "s")
+    decode = shares(latency.breakdown.get("decode", {}))
     if latency.decode_steps:
         sampled = f"mean of {latency.decode_steps} steps, {latency.decode_lengths_simulated} KV lengths simulated"
         sampled += f", error <= {latency.interpolation_error:.2%}" if latency.interpolation_error else ""
     else:
         sampled = ""
     rows = [
-        ("prefill", seconds(latency.prefill_s), shares(latency.breakdown.get("prefill", {}), "s")),
+        ("prefill", seconds(latency.prefill_s), shares(latency.breakdown.get("prefill", {}))),
         ("time to first token", seconds(latency.ttft_s), ""),
         ("time per output token", seconds(latency.tpot_s), "; ".join(part for part in (decode, sampled) if part)),
         ("whole request", seconds(latency.request_s), ""),
@@ -77,7 +77,7 @@ def _energy_rows(report: Report) -> list[Row]:
     energy = report.energy
     return [
         ("prefill", format_si(energy.prefill_j, "J"), ""),
-        ("decode step", format_si(energy.decode_step_j, "J"), shares(energy.breakdown, "J")),
+        ("decode step", format_si(energy.decode_step_j, "J"), shares(energy.breakdown)),
         ("per generated token", format_si(energy.j_per_token, "J"), "prefill shared out"),
     ]
 
@@ -100,8 +100,8 @@ def _capacity_rows(report: Report) -> list[Row]:
 def _cost_rows(report: Report) -> list[Row]:
     cost = report.cost
     return [
-        ("per million tokens", f"$ {cost.usd_per_million_tokens:,.4g}", shares(cost.breakdown, "USD")),
-        ("machine", f"$ {cost.capex_usd:,.0f}", shares(cost.capex_breakdown, "USD")),
+        ("per million tokens", f"$ {cost.usd_per_million_tokens:,.4g}", shares(cost.breakdown)),
+        ("machine", f"$ {cost.capex_usd:,.0f}", shares(cost.capex_breakdown)),
         ("operation", f"$ {cost.opex_usd_per_year:,.0f} /year", ""),
         (
             "carbon",
@@ -116,8 +116,8 @@ def seconds(value: float) -> str:
     return format_si(value, "s")
 
 
-def shares(parts: Mapping[str, float], unit: str, most: int = 6) -> str:
-    """`memory 61 %, compute 30 %, ...`: the parts by size, as shares of their sum."""
+def shares(parts: Mapping[str, float], most: int = 6) -> str:
+    """`memory 61.0%, compute 30.0%, ...`: the parts by size, as shares of their sum."""
     total = sum(parts.values())
     if not parts or total <= 0:
         return ""
@@ -126,7 +126,7 @@ def shares(parts: Mapping[str, float], unit: str, most: int = 6) -> str:
     rest = sum(value for _, value in ranked[most:])
     if rest:
         text.append(f"other {rest / total:.1%}")
-    return f"{', '.join(text)} of {format_si(total, unit)}"
+    return ", ".join(text)
 
 
 def _operators(operators: Sequence[OperatorResult], width: int) -> Table:
