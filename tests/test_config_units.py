@@ -16,7 +16,7 @@ from archsim.units import DIMENSIONS, format_bytes, format_si, parse_quantity
     [
         ("3352 GB/s", "byte/s", 3.352e12), ("80 GiB", "byte", 80 * 2**30), ("1.41 GHz", "Hz", 1.41e9),
         ("10.4 pJ/byte", "J/byte", 10.4e-12), ("3.59 pJ/bit", "J/byte", 3.59e-12 * 8), ("3 TFLOP/s", "FLOP/s", 3e12),
-        ("0.32 pJ/MAC", "J/FLOP", 0.16e-12), ("769 ps", "s", 769e-12), ("1_000 ns", "s", 1e-6), ("4 year", "s", 1461 * 86400),
+        ("0.32 pJ/MAC", "J/FLOP", 0.16e-12), ("769 ps", "s", 769e-12), ("1_000 ns", "s", 1e-6), ("1 h", "s", 3600),
         ("0.1 USD/kWh", "usd/J", 0.1 / 3.6e6), ("826 mm2", "m2", 826e-6), ("8 Gb", "byte", 1e9), ("50 %", "1", 0.5),
         (42, "s", 42.0), ("42", "s", 42.0), (" 1e3 B ", "byte", 1000.0), (".5 s", "s", 0.5), ("-3 s", "s", -3.0),
     ],

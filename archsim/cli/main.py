@@ -23,6 +23,7 @@ COMMANDS = {
     "serve": ("serve:serve", "Simulate a request trace on a machine under a serving policy."),
     "explore": ("explore:explore", "Sweep or search a design space; resumable, in parallel."),
     "memory": ("memory:memory", "Simulate DRAM and PIM devices command by command."),
+    "npu": ("npu:npu", "Time single operators on an NPU."),
     "list": ("list:list_", "What there is: systems, models, devices, policies, patterns, ..."),
     "show": ("show:show", "A preset fully resolved, with sources and derived peaks."),
     "check": ("check:check", "Check description files; silent success, one line per error."),
@@ -31,6 +32,8 @@ COMMANDS = {
     "replicate": ("replicate:replicate", "Published claims of a paper beside ours."),
     "report": ("report:report", "Self-contained HTML page of a saved result."),
 }
+# command group -> further subcommands that live in a file of their own: (name, module:attribute)
+MOUNTED = {"memory": (("pim", "memory_pim:pim"),)}
 
 
 class LazyGroup(click.Group):
@@ -44,8 +47,10 @@ class LazyGroup(click.Group):
         """Import and return one command."""
         if name not in self.list_commands(ctx):
             return None
-        module, _, attribute = COMMANDS[name][0].partition(":")
-        command: click.Command = getattr(importlib.import_module(f"archsim.cli.{module}"), attribute)
+        command = _imported(COMMANDS[name][0])
+        for part, target in MOUNTED.get(name, ()):
+            if isinstance(command, click.Group) and _module_file(target).is_file():
+                command.add_command(_imported(target), part)
         return command
 
     def resolve_command(
@@ -75,6 +80,12 @@ class LazyGroup(click.Group):
             _complain("interrupted")
             raise click.exceptions.Exit(EXIT_INTERRUPTED) from None
         return result
+
+
+def _imported(target: str) -> click.Command:
+    module, _, attribute = target.partition(":")
+    command: click.Command = getattr(importlib.import_module(f"archsim.cli.{module}"), attribute)
+    return command
 
 
 def _module_file(target: str) -> Path:
