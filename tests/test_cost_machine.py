@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from archsim.config import load
 from archsim.config.presets import preset_names
 from archsim.config.schemas.economics import Economics
-from archsim.cost import UnitBill, evaluate_cost, usd_per_hour
+from archsim.cost import UnitBill, evaluate_cost, machine_bill, usd_per_hour
 from archsim.cost.area import logic_area_mm2
 from archsim.cost.bill import price_unit
 from archsim.errors import ConfigError
@@ -127,3 +127,20 @@ def test_every_bill_can_be_priced_and_has_sources(name: str, terms: str) -> None
 
 def test_logic_area_counts_every_die() -> None:
     assert logic_area_mm2(MACHINE) == pytest.approx({"gpu": 8 * 826, "pim": 8 * 100})
+
+
+@pytest.mark.parametrize("name", preset_names("system"))
+def test_every_shipped_machine_can_be_priced(name: str) -> None:
+    system = load("system", name)
+    cost = evaluate_cost(machine_bill(system), 1000, 100, system.cost.economics)
+    assert cost.capex_usd > 0
+    assert cost.embodied_kgco2e > 0
+
+
+def test_twice_the_memory_of_a_dgx_costs_its_price() -> None:
+    small, large = (
+        evaluate_cost(machine_bill(system), 1000, 100, system.cost.economics)
+        for system in (load("system", "dgx-a100"), load("system", "dgx-a100-large"))
+    )
+    added_usd = 8 * 80 * 2**30 / 1e9 * 15 * 2.0  # HBM3 per GB, with the maker's margin
+    assert large.capex_usd - small.capex_usd == pytest.approx(added_usd)

@@ -90,6 +90,17 @@ def test_counts_front_and_table_agree(whole: Path) -> None:
     assert result["outside_constraints"] == 120 - within.sum() > 0
 
 
+def test_points_compete_for_the_same_work_only(tmp_path: Path) -> None:
+    shape = {
+        "models": ["m", "n"],
+        "requests": [{"input_len": 1}, {"input_len": 2}],
+        "parameters": {"request.batch": [1]},
+    }
+    result = explore(Space.model_validate(DOCUMENT | shape), tmp_path / "run", workers=1, evaluate=CHEAP)
+    works = [(point.model, point.input_len) for point in result.front]
+    assert sorted(set(works)) == [("m", 1), ("m", 2), ("n", 1), ("n", 2)]
+
+
 def test_the_result_does_not_depend_on_the_number_of_workers(whole: Path, tmp_path: Path) -> None:
     explore(SPACE, tmp_path / "run", workers=2, evaluate=SLOW)
     assert_same(whole, tmp_path / "run")

@@ -27,7 +27,7 @@ _KEYS = {
 
 @dataclass(frozen=True)
 class FrontPoint:
-    """One point that no other beats in every objective."""
+    """One point that no other with the same model, input_len and output_len beats in every objective."""
 
     index: int
     system: str
@@ -41,7 +41,7 @@ class FrontPoint:
 
 @dataclass(frozen=True)
 class ExploreResult:
-    """An exploration: how its points ended, and the Pareto front in the order of the first objective.
+    """An exploration: how its points ended, and the Pareto front of each work (model, input_len, output_len).
 
     reasons: sentence -> number of points that ended so, the most frequent first.
     """
@@ -65,18 +65,35 @@ class ExploreResult:
 def summarise(space: Space, records: list[Record], folder: Path) -> ExploreResult:
     """Rank the points, write `points.h5`, and name the front."""
     within = np.array([_within(space, record) for record in records], dtype=bool)
-    ranks = front_ranks(_losses(space, records, within))
+    ranks = _ranks(_losses(space, records, within), records)
     path = folder / "points.h5"
     _write(path, space, records, within, ranks)
     front = [_front_point(space, records[index]) for index in np.flatnonzero(ranks == 0)]
     first, sense = next(iter(space.objectives.items()))
-    front.sort(key=lambda point: (point.objectives[first] * (1 if sense == "min" else -1), point.index))
+    sign = 1 if sense == "min" else -1
+    front.sort(key=lambda point: (*_work(asdict(point)), sign * point.objectives[first], point.index))
     count = [record["status"] for record in records].count
     outside = sum(record["status"] == OK for record in records) - int(within.sum())
     return ExploreResult(
         space.name, len(records), count(OK), count(INFEASIBLE), count(ERROR), outside,
         dict(space.objectives), tuple(front), _reasons(records), path.name,
     )  # fmt: skip
+
+
+def _work(record: Record) -> tuple[str, int, int]:
+    """What a point does: machines, settings and batches compete for the same work only."""
+    return record["model"], record["input_len"], record["output_len"]
+
+
+def _ranks(losses: NDArray[np.float64], records: list[Record]) -> NDArray[np.int64]:
+    """Rank of each point among those that do the same work."""
+    ranks = np.full(len(records), -1, dtype=np.int64)
+    rows: dict[tuple[str, int, int], list[int]] = {}
+    for row, record in enumerate(records):
+        rows.setdefault(_work(record), []).append(row)
+    for same in rows.values():
+        ranks[same] = front_ranks(losses[same])
+    return ranks
 
 
 def _front_point(space: Space, record: Record) -> FrontPoint:
@@ -128,7 +145,7 @@ def _write(
     for name in space.parameters:
         columns[f"parameter.{name}"] = (_uniform([record["parameters"][name] for record in records]), "", name)
     columns["within_constraints"] = (within.astype(np.int8), "1", "ok and inside all constraints")
-    columns["pareto_rank"] = (ranks, "1", "0: Pareto front; -1: no candidate")
+    columns["pareto_rank"] = (ranks, "1", "0: Pareto front of its model, input_len and output_len; -1: no candidate")
     for name in sorted({name for record in records for name in record["metrics"]}):
         values = [record["metrics"].get(name, np.nan) for record in records]
         columns[f"metric.{name}"] = (np.asarray(values), unit_of(name), name.replace("_", " "))

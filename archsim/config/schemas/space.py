@@ -77,7 +77,9 @@ class Space(Preset):
     )
     constraints: dict[Path, Bounds] = Field(default_factory=dict, description="report field -> bounds")
     objectives: dict[Path, Literal["min", "max"]] = Field(
-        min_length=1, max_length=16, description="report field, e.g. latency.tpot_s -> min or max"
+        min_length=1,
+        max_length=16,
+        description="report field, e.g. latency.tpot_s -> min or max, among points of equal model and lengths",
     )
 
     @model_validator(mode="after")
