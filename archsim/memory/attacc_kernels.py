@@ -112,6 +112,12 @@ def emit_steps(
     return n
 
 
+@inner
+def emit_all(ops: Ints, n: int, cmd: int, banks: Ints, repeat: int, valid: int) -> int:
+    """Every step of a list of moves to the first `valid` channels."""
+    return emit_steps(ops, n, cmd, banks, repeat, np.int64(0), banks.size * repeat, np.int64(0), valid)
+
+
 @outlined
 def emit_slice(ops: Ints, n: int, p: Plan, cmd: int, banks: Ints, repeat: int, valid: int, j: int, parts: int) -> int:
     """Share `j` of `parts` of a list of moves to `valid` channels.
@@ -156,9 +162,7 @@ def score_phase(ops: Ints, n: int, p: Plan, i: int, valid: int, other: int, firs
             stop = min((j + 1) * p.window, p.groups) * p.score_columns
             n = emit_macs(ops, n, p, base, j * p.window * p.score_columns, stop, valid)
         if j > 0:
-            n = emit_steps(
-                ops, n, p.gather, p.gather_score_banks, p.queries, 0, p.gather_score_banks.size * p.queries, 0, valid
-            )
+            n = emit_all(ops, n, p.gather, p.gather_score_banks, p.queries, valid)
         if j == 0 and not first_half:
             n = emit(ops, n, p.softmax, 0, 0, p.queries, 0, other, p.softmax_ticks, 0)
         if j < windows and first_half and other > 0:
@@ -179,17 +183,7 @@ def context_phase(ops: Ints, n: int, p: Plan, i: int, valid: int, other: int) ->
         if j < p.blocks:
             n = emit_macs(ops, n, p, base, j * p.block_columns, (j + 1) * p.block_columns, valid)
         if j > 0:
-            n = emit_steps(
-                ops,
-                n,
-                p.gather,
-                p.gather_context_banks,
-                p.queries,
-                0,
-                p.gather_context_banks.size * p.queries,
-                0,
-                valid,
-            )
+            n = emit_all(ops, n, p.gather, p.gather_context_banks, p.queries, valid)
         if j == 0 and other > 0:
             n = emit(ops, n, p.softmax, 0, 0, p.queries, 0, other, p.softmax_ticks, 0)
         if half <= j < p.blocks and other > 0:
@@ -209,42 +203,19 @@ def attention(ops: Ints, p: Plan) -> int:
         paired = a + 1 < groups
         valid = p.channels if a < groups - 1 else last
         other = (p.channels if a + 1 < groups - 1 else last) if paired else 0
-        n = emit_steps(
-            ops,
-            n,
-            p.broadcast,
-            p.broadcast_banks,
-            p.broadcast_repeat,
-            0,
-            p.broadcast_banks.size * p.broadcast_repeat,
-            0,
-            valid,
-        )
+        n = emit_all(ops, n, p.broadcast, p.broadcast_banks, p.broadcast_repeat, valid)
         if a == 0 and paired and p.slips & WARM_UP:
             n = emit_macs(ops, n, p, p.key_base, 0, 1, valid)
         n = emit_barrier(ops, n, p)
-        n = score_phase(ops, n, p, a, valid, other, True)
-        if paired:
-            n = score_phase(ops, n, p, a + 1, other, valid, False)
-        else:
+        for half in range(2 if paired else 1):
+            n = score_phase(ops, n, p, a + half, other if half else valid, valid if half else other, half == 0)
+        if not paired:
             n = emit(ops, n, p.softmax, 0, 0, p.queries, 0, valid, p.softmax_ticks, 0)
-            n = emit_steps(
-                ops,
-                n,
-                p.scatter,
-                p.scatter_banks,
-                p.scatter_repeat,
-                0,
-                p.scatter_banks.size * p.scatter_repeat,
-                0,
-                valid,
-            )
+            n = emit_all(ops, n, p.scatter, p.scatter_banks, p.scatter_repeat, valid)
             n = emit_barrier(ops, n, p)
-        n = context_phase(ops, n, p, a, valid, other)
-        if paired and p.slips & REPLAY:
-            n = context_phase(ops, n, p, a, valid, 0)
-        elif paired:
-            n = context_phase(ops, n, p, a + 1, other, 0)
+        for half in range(2 if paired else 1):
+            replay = half == 0 or p.slips & REPLAY != 0
+            n = context_phase(ops, n, p, a if replay else a + half, valid if replay else other, 0 if half else other)
     return n
 
 

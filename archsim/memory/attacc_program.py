@@ -162,8 +162,9 @@ def _places(
     key_rows, value_rows = (_ceil(n, banks * g.row_columns) for n in macs)
     head_groups = _ceil(heads, g.channels)
     if head_groups * (key_rows + value_rows) > g.rows:
+        needed = head_groups * (key_rows + value_rows)
         raise InfeasibleError(
-            f"K and V of {heads} heads need {head_groups * (key_rows + value_rows)} rows of every bank of a stack, there are {g.rows}"
+            f"K and V of {heads} heads need {needed} rows of every bank of a stack, there are {g.rows}"
         )
     return 0, key_rows * g.row_columns, head_groups * key_rows * g.row_columns, value_rows * g.row_columns
 

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.errors import ConfigError, unknown_name
-from archsim.memory.pim_kernels import (
+from archsim.memory.pim_state_kernels import (
     BARRIER_COSTS,
+    BUSY,
     FLAGS,
-    GAP,
     HOLD_MOVES,
     MAC,
     MOVE,
@@ -71,7 +71,7 @@ class PimDevice:
     def peak_bytes_per_tick(self) -> float:
         """Bytes that all MAC units of a stack can take from their banks in one clock."""
         mac = self.config.program.mac
-        gap = int(self.tables.cmd[self.command(mac), GAP])
+        gap = int(self.tables.cmd[self.command(mac), BUSY])
         banks = self.config.requests[mac].banks
         return self.geometry.channels * banks * self.geometry.access_bytes / gap
 
@@ -170,6 +170,7 @@ def _tables(config: Pim, compiled: CompiledDevice, geometry: Geometry, slips: fr
             check_range,
             rule_range,
             hold_range,
+            np.maximum(1, compiled.same_ticks[0].diagonal()),
         )
     )
     close_all = _close_all(config, compiled)
@@ -302,7 +303,7 @@ def _close_all(config: Pim, compiled: CompiledDevice) -> int:
 def _extra(config: Pim, compiled: CompiledDevice, slips: frozenset[str]) -> Ints:
     """The bank whose limits a command sets by a mix-up of levels (slip `neighbour_timing`), else -1.
 
-    The reference takes the pseudo channel number of a bank-pair command (0) for the rank and the rank for the bank group.
+    The reference takes the pseudo channel number of a bank-pair command (0) for the rank, the rank for the bank group.
     """
     extra = np.full((len(compiled.commands), int(compiled.nodes[-1])), -1, np.int64)
     if "neighbour_timing" not in slips:

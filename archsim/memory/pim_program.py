@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from archsim.errors import InputError
 from archsim.memory.pim_device import PimDevice
-from archsim.memory.pim_kernels import (
+from archsim.memory.pim_kernels import run
+from archsim.memory.pim_state_kernels import (
     BARRIER,
     DEPTH,
     FLAGS,
@@ -26,7 +27,6 @@ from archsim.memory.pim_kernels import (
     WIDTH,
     State,
     Tables,
-    run,
 )
 
 Ints = NDArray[np.int64]
@@ -93,7 +93,7 @@ def run_program(device: PimDevice, program: Program, *, log: bool = False) -> Pr
     if ops.shape[0] == 0:
         raise InputError("the program has no requests")
     if int(ops[:, 3].sum()) > _MAX_REQUESTS:
-        raise InputError(f"the program has more than 2^40 requests per channel")
+        raise InputError("the program has more than 2^40 requests per channel")
     tables, room = device.tables, 0
     if log:
         par = tables.par.copy()
@@ -101,7 +101,7 @@ def run_program(device: PimDevice, program: Program, *, log: bool = False) -> Pr
         tables = tables._replace(par=par)
         room = 4 * int((ops[:, 3] * (ops[:, 5] - ops[:, 4])).sum()) + 64 * (1 + ops.shape[0])
     state = _new_state(tables, program, room)
-    ticks = int(run(tables, ops, program.walk, state))
+    ticks = int(run(tables, ops, program.walk, state, _new_state(tables, program, 0)))
     log_rows, skipped = int(state.total[LOGGED]), int(state.total[SKIPPED])
     return ProgramRun(ticks, state.counts, state.split, state.log[:log_rows], skipped)
 
