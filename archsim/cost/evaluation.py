@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from archsim.config.schemas.model import Model
 from archsim.config.schemas.system import System
-from archsim.cost.bill import UnitBill
+from archsim.cost.bill import machine_bill
 from archsim.cost.evaluate import evaluate_cost
 from archsim.execution.attention import AttentionModel, simulated_attention
 from archsim.execution.evaluation import Evaluation, evaluation
-from archsim.mapping.capacity import device_capacity_bytes
 from archsim.results import Cost, Report
 
 
@@ -40,13 +39,4 @@ def price(found: Evaluation) -> Cost:
     """Dollars and carbon of a machine that serves such requests, one full batch after the other."""
     request_s = found.latency().request_s
     power_w, tokens_per_s = found.total_j() / request_s, found.tokens / request_s
-    return evaluate_cost(bills(found.system), power_w, tokens_per_s, found.system.cost.economics)
-
-
-def bills(system: System) -> list[UnitBill]:
-    """What every part of the machine costs to buy; memory is charged where it is."""
-    parts = [
-        UnitBill(name, unit.count, unit.bill, None if unit.memory_in else device_capacity_bytes(unit))
-        for name, unit in system.units.items()
-    ]
-    return [*parts, UnitBill("node", 1, system.cost.node)]
+    return evaluate_cost(machine_bill(found.system), power_w, tokens_per_s, found.system.cost.economics)

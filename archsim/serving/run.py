@@ -91,14 +91,14 @@ def _usd_per_hour(system: object, oracle: LatencyOracle, log: RunLog, seconds: f
     if oracle.usd_per_hour is not None or system is oracle or not log.decode_tokens:
         return oracle.usd_per_hour
     from archsim.cost.evaluate import usd_per_hour
-    from archsim.cost.evaluation import bills
+    from archsim.cost import machine_bill
     from archsim.execution.oracle import LatencyOracle as SystemOracle
 
     assert isinstance(oracle, SystemOracle)
     batch = max(1, round(log.decode_tokens / log.decode_iterations))
     power_w = oracle.decode_power_w(batch, round(log.decode_contexts / log.decode_tokens))
     busy = log.busy_ns / NS_PER_S / seconds
-    return usd_per_hour(bills(oracle.system), power_w * busy, oracle.system.cost.economics)
+    return usd_per_hour(machine_bill(oracle.system), power_w * busy, oracle.system.cost.economics)
 
 
 def _options(name: str, policy: type[Policy], options: dict[str, Any]) -> PolicyOptions:
