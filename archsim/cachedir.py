@@ -3,20 +3,16 @@
 Numba's disk cache looks only at the file of the function itself: a changed callee or constant in another
 file leaves a stale entry. Keying the folder by a hash of every kernel source removes that case. A damaged
 entry would raise when it is loaded; `_tolerate_damage` makes it count as absent, so it is compiled again.
-Imported by `archsim/__init__.py`, before any kernel.
+Imported by `archsim/__init__.py`, before any kernel; it waits for Numba to be imported, so that commands without
+kernels start at once.
 """
 
 from __future__ import annotations
 
-import hashlib
-import importlib.abc
-import importlib.util
 import os
-import shutil
 import sys
-import time
-from importlib import metadata
 from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -34,6 +30,8 @@ def _base() -> Path:
 
 def kernel_key() -> str:
     """Hex digest over the name and bytes of every kernel file, and the versions that shape machine code."""
+    import hashlib
+
     digest = hashlib.sha256(f"{sys.version}".encode())
     for name in ("numba", "numpy", "llvmlite"):
         digest.update(f"{name}={_version(name)}".encode())
@@ -44,6 +42,8 @@ def kernel_key() -> str:
 
 
 def _version(name: str) -> str:
+    from importlib import metadata
+
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
@@ -66,20 +66,30 @@ def configure() -> Path | None:
 
 
 def _drop_old(parent: Path) -> None:
+    import shutil
+    import time
+
     limit = time.time() - _KEEP_DAYS * 86400
     for folder in parent.iterdir():
         if folder.stat().st_mtime < limit:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-class _AfterCachingImport(importlib.abc.MetaPathFinder):
-    """Applies `_tolerate_damage` once Numba's caching module is imported, without importing Numba here."""
+class _BesideNumba:
+    """A finder that finds nothing: it acts when Numba is imported, without importing Numba itself.
+
+    `numba` reads NUMBA_CACHE_DIR while it is imported, so the folder is chosen just before; `_tolerate_damage` is
+    applied once its caching module is there.
+    """
 
     def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        """Called by the import system for every module that is not loaded yet."""
+        if fullname == "numba":
+            configure()
         if fullname != "numba.core.caching":
             return None
         sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(fullname)
+        spec = find_spec(fullname)
         if spec is not None and spec.loader is not None:
             run = spec.loader.exec_module
 
@@ -111,6 +121,16 @@ def _tolerate_damage(caching: ModuleType) -> None:
     file_class._load_index, file_class._load_data = index_or_empty, data_or_missing
 
 
-configure()
-if "numba.core.caching" not in sys.modules:
-    sys.meta_path.insert(0, _AfterCachingImport())
+def _catch_up() -> None:
+    """What the finder would have done, where Numba was imported before archsim."""
+    folder = configure()
+    if folder is not None:
+        sys.modules["numba"].config.CACHE_DIR = str(folder)
+    if "numba.core.caching" in sys.modules:
+        _tolerate_damage(sys.modules["numba.core.caching"])
+
+
+if "numba" in sys.modules:
+    _catch_up()
+else:
+    sys.meta_path.insert(0, _BesideNumba())  # type: ignore[arg-type]

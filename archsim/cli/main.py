@@ -14,6 +14,7 @@ import click
 from archsim import __version__
 from archsim.errors import ArchsimError, unknown_name
 
+_LONGEST = 300  # characters of an unexpected error's message; a compiler's can fill pages
 EXIT_INPUT, EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_PIPE = 4, 70, 130, 141
 
 # name -> (module:attribute, one-line help). The help stands here so that `archsim --help` imports no command.
@@ -134,7 +135,7 @@ def _explain(error: Exception, arguments: Sequence[str]) -> int:
     if isinstance(error, OSError):
         _complain(_one_line(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"))
         return EXIT_INPUT
-    name, text = type(error).__name__, _one_line(str(error))
+    name, text = type(error).__name__, _one_line(str(error))[:_LONGEST]
     again = " ".join(["archsim", "--debug", *arguments])
     _complain(f"internal error: {name}{': ' if text else ''}{text}; rerun with --debug for the traceback: {again}")
     return EXIT_INTERNAL
