@@ -133,4 +133,4 @@ def _catch_up() -> None:
 if "numba" in sys.modules:
     _catch_up()
 else:
-    sys.meta_path.insert(0, _BesideNumba())  # type: ignore[arg-type]
+    sys.meta_path.insert(0, _BesideNumba())
