@@ -90,8 +90,8 @@ def _usd_per_hour(system: object, oracle: LatencyOracle, log: RunLog, seconds: f
     """
     if oracle.usd_per_hour is not None or system is oracle or not log.decode_tokens:
         return oracle.usd_per_hour
-    from archsim.cost.evaluate import usd_per_hour
     from archsim.cost import machine_bill
+    from archsim.cost.evaluate import usd_per_hour
     from archsim.execution.oracle import LatencyOracle as SystemOracle
 
     assert isinstance(oracle, SystemOracle)
