@@ -27,7 +27,7 @@ COMMANDS = {
     "npu": ("npu:npu", "Time single operators on an NPU."),
     "list": ("list:list_", "What there is: systems, models, devices, policies, patterns, ..."),
     "show": ("show:show", "A preset fully resolved, with sources and derived peaks."),
-    "check": ("check:check", "Check description files; silent success, one line per error."),
+    "check": ("check:check", "Check description files: one line each, exit 2 at the first wrong one."),
     "schema": ("schema:schema", "JSON schema of a kind of description or of a result."),
     "validate": ("validate:validate", "Compare archsim with folders of reference data."),
     "replicate": ("replicate:replicate", "Published claims of a paper beside ours."),
