@@ -10,9 +10,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.memory import layout_kernels as L
-from archsim.memory.jit_kernels import inner, outlined
+from archsim.memory import layout_kernels as lay
 from archsim.memory.bank_kernels import class_bound, ready_at, scope_ready_at
+from archsim.memory.jit_kernels import inner, outlined
 
 Array = NDArray[np.int64]
 
@@ -21,70 +21,70 @@ Array = NDArray[np.int64]
 def scan(s: Array, o: int, d: int, c: int, t: int) -> int:
     """Key of the oldest candidate of class `c` that is ready at `t`, or NO_KEY; sets the class's lower bound."""
     q = d * 3 + c
-    n = s[o + L.H_LIST_N + q]
-    e = o + L.LISTS + q * L.LIST_SIZE
+    n = s[o + lay.H_LIST_N + q]
+    e = o + lay.LISTS + q * lay.LIST_SIZE
     f = d
-    field = L.B_LIST + 4 * d + L.B_HIT
+    field = lay.B_LIST + 4 * d + lay.B_HIT
     if c > 0:
         f = c + 1
         field += 1  # B_MISS
-    best, low = L.NO_KEY, L.INF
+    best, low = lay.NO_KEY, lay.INF
     for k in range(n):
-        at = (e + 2 * k) & L.AT
+        at = (e + 2 * k) & lay.AT
         ready = s[at + 1]
         if ready <= t:
-            b = s[at] & L.AT
-            if c == 2 and s[b + L.B_ACTIVE] > 0 and s[o + L.H_ACTIVE_N] > 0:
+            b = s[at] & lay.AT
+            if c == 2 and s[b + lay.B_ACTIVE] > 0 and s[o + lay.H_ACTIVE_N] > 0:
                 continue  # guarded: an activated request waits for this row
             ready = ready_at(s, b, f)
             s[at + 1] = ready
             if ready <= t:
                 key = s[b + field]
-                if c == 2 and s[L.G_ROWHIT] != 0 and not _no_older_hit(s, o, b, d):
+                if c == 2 and s[lay.G_ROWHIT] != 0 and not _no_older_hit(s, o, b, d):
                     continue  # `column` makes the list be looked at again
                 if key < best:
                     best = key
         elif c == 2:
-            b = s[at] & L.AT
-            if s[b + L.B_ACTIVE] > 0 and s[o + L.H_ACTIVE_N] > 0:
+            b = s[at] & lay.AT
+            if s[b + lay.B_ACTIVE] > 0 and s[o + lay.H_ACTIVE_N] > 0:
                 continue
         if ready < low:
             low = ready
-    s[o + L.H_LIST_MIN + q] = low
+    s[o + lay.H_LIST_MIN + q] = low
     return best
 
 
 @outlined
 def _no_older_hit(s: Array, o: int, b: int, d: int) -> bool:
-    hit, miss = s[b + L.B_LIST + 4 * d + L.B_HIT], s[b + L.B_LIST + 4 * d + L.B_MISS]
-    if hit == L.NO_KEY:
+    hit, miss = s[b + lay.B_LIST + 4 * d + lay.B_HIT], s[b + lay.B_LIST + 4 * d + lay.B_MISS]
+    if hit == lay.NO_KEY:
         return True
-    base = s[o + L.H_SLOTS]
-    arrival = s[base + (miss & L.SLOT_MASK) * L.SLOT_SIZE + L.S_ARRIVAL]
-    return bool(s[base + (hit & L.SLOT_MASK) * L.SLOT_SIZE + L.S_ARRIVAL] > arrival)
+    base = s[o + lay.H_SLOTS] & lay.AT
+    arrival = s[base + (miss & lay.SLOT_MASK) * lay.SLOT_SIZE + lay.S_ARRIVAL]
+    return bool(s[base + (hit & lay.SLOT_MASK) * lay.SLOT_SIZE + lay.S_ARRIVAL] > arrival)
 
 
 @inner
 def pick_buffer(s: Array, o: int, t: int, what: int) -> int:
     """Best of the read or write buffer (the current mode's)."""
-    d = s[o + L.H_MODE] & 1
-    best, best_class = L.NO_KEY, 0
-    if what & 1 and s[o + L.H_LIST_MIN + 3 * d] <= t and class_bound(s, o, d) <= t:
+    d = s[o + lay.H_MODE] & 1
+    best, best_class = lay.NO_KEY, 0
+    if what & 1 and s[o + lay.H_LIST_MIN + 3 * d] <= t and class_bound(s, o, d) <= t:
         best = scan(s, o, d, 0, t)
     if what & 2:
-        m = o + L.H_LIST_MIN + 3 * d
-        if s[m + 1] <= t and what & 4 == 0 and s[o + L.H_PENDING] < 0 and class_bound(s, o, L.F_ACT) <= t:
+        m = o + lay.H_LIST_MIN + 3 * d
+        if s[m + 1] <= t and what & 4 == 0 and s[o + lay.H_PENDING] < 0 and class_bound(s, o, lay.F_ACT) <= t:
             key = scan(s, o, d, 1, t)
             if key < best:
                 best, best_class = key, 1
-        if s[m + 2] <= t and class_bound(s, o, L.F_PRE) <= t:
-            if what & 4 and t == s[o + L.H_PAIR_END]:
+        if s[m + 2] <= t and class_bound(s, o, lay.F_PRE) <= t:
+            if what & 4 and t == s[o + lay.H_PAIR_END]:
                 key = _scan_paired(s, o, d, t)
             else:
                 key = scan(s, o, d, 2, t)
             if key < best:
                 best, best_class = key, 2
-    if best == L.NO_KEY:
+    if best == lay.NO_KEY:
         return 0
     return (best * 4 + best_class) * 4 + 3
 
@@ -92,26 +92,26 @@ def pick_buffer(s: Array, o: int, t: int, what: int) -> int:
 @outlined
 def pair_allows(s: Array, o: int, b: int, single: bool) -> bool:
     """May a precharge to `b` share the clock with the row command of its first half (HBM3)?"""
-    other = s[o + L.H_PAIR_BANK]
-    if s[b + L.B_N1] != s[other + L.B_N1]:
+    other = s[o + lay.H_PAIR_BANK] & lay.AT
+    if s[b + lay.B_N1] != s[other + lay.B_N1]:
         return True
-    command = s[o + L.H_PAIR_CMD]
-    return single and command != L.PREA and command != L.REFAB and b != other
+    command = s[o + lay.H_PAIR_CMD]
+    return single and command != lay.PREA and command != lay.REFAB and b != other
 
 
 @outlined
 def _scan_paired(s: Array, o: int, d: int, t: int) -> int:
     """`scan` for precharges under the pairing rule; leaves the lower bound alone."""
     q = d * 3 + 2
-    e = o + L.LISTS + q * L.LIST_SIZE
-    best = L.NO_KEY
-    for k in range(s[o + L.H_LIST_N + q]):
-        b = s[e + 2 * k]
-        if s[b + L.B_ACTIVE] > 0 and s[o + L.H_ACTIVE_N] > 0:
+    e = o + lay.LISTS + q * lay.LIST_SIZE
+    best = lay.NO_KEY
+    for k in range(s[o + lay.H_LIST_N + q]):
+        b = s[(e + 2 * k) & lay.AT] & lay.AT
+        if s[b + lay.B_ACTIVE] > 0 and s[o + lay.H_ACTIVE_N] > 0:
             continue
-        key = s[b + L.B_LIST + 4 * d + L.B_MISS]
-        if key < best and ready_at(s, b, L.F_PRE) <= t and pair_allows(s, o, b, True):
-            if s[L.G_ROWHIT] == 0 or _no_older_hit(s, o, b, d):
+        key = s[b + lay.B_LIST + 4 * d + lay.B_MISS]
+        if key < best and ready_at(s, b, lay.F_PRE) <= t and pair_allows(s, o, b, True):
+            if s[lay.G_ROWHIT] == 0 or _no_older_hit(s, o, b, d):
                 best = key
     return best
 
@@ -119,98 +119,98 @@ def _scan_paired(s: Array, o: int, d: int, t: int) -> int:
 @inner
 def pick_active(s: Array, o: int, t: int, what: int) -> int:
     """Position of the oldest entry of the active list that may issue, or -1; sets the list's lower bound."""
-    a = s[o + L.H_ACTIVE] & L.AT
-    best, best_arrival, low = -1, L.INF, L.INF
-    fixed = s[L.G_CLOSED] == 0  # without auto-precharge an activated row stays open until its request is served
-    for k in range(s[o + L.H_ACTIVE_N]):
-        at = (a + 2 * k) & L.AT
+    a = s[o + lay.H_ACTIVE] & lay.AT
+    best, best_arrival, low = -1, lay.INF, lay.INF
+    fixed = s[lay.G_CLOSED] == 0  # without auto-precharge an activated row stays open until its request is served
+    for k in range(s[o + lay.H_ACTIVE_N]):
+        at = (a + 2 * k) & lay.AT
         ready = s[at + 1]
         if fixed and ready > t:
             low = min(low, ready)
             continue
-        i = s[at] & L.AT
-        b = s[i + L.S_BANK] & L.AT
-        row = s[b + L.B_ROW]
-        if row == s[i + L.S_ROW]:
-            ready = ready_at(s, b, s[i + L.S_KIND] & 1)
-        elif what & 2 == 0 or row == L.OPENING:
+        i = s[at] & lay.AT
+        b = s[i + lay.S_BANK] & lay.AT
+        row = s[b + lay.B_ROW]
+        if row == s[i + lay.S_ROW]:
+            ready = ready_at(s, b, s[i + lay.S_KIND] & 1)
+        elif what & 2 == 0 or row == lay.OPENING:
             continue
-        elif row == L.CLOSED:
-            if s[o + L.H_PENDING] >= 0:
+        elif row == lay.CLOSED:
+            if s[o + lay.H_PENDING] >= 0:
                 continue
-            ready = ready_at(s, b, L.F_ACT)
+            ready = ready_at(s, b, lay.F_ACT)
         else:
-            ready = ready_at(s, b, L.F_PRE)
+            ready = ready_at(s, b, lay.F_PRE)
         s[at + 1] = ready
         low = min(low, ready)
-        if ready <= t and s[i + L.S_ARRIVAL] < best_arrival:
-            best, best_arrival = k, s[i + L.S_ARRIVAL]
-    s[o + L.H_ACTIVE_MIN] = low
+        if ready <= t and s[i + lay.S_ARRIVAL] < best_arrival:
+            best, best_arrival = k, s[i + lay.S_ARRIVAL]
+    s[o + lay.H_ACTIVE_MIN] = low
     return best
 
 
 @outlined
 def front_command(s: Array, o: int) -> int:
     """The command the front of the priority queue needs now."""
-    e = s[o + L.H_PRIO] + 2 * s[o + L.H_PRIO_HEAD]
-    command, b = s[e], s[e + 1]
-    if command == L.REFAB:
-        if s[o + L.H_OPEN + s[b + L.B_N1]] > 0:
-            return L.PREA
-    elif command == L.REFPB:
-        if s[b + L.B_ROW] != L.CLOSED:
-            return L.PRE
+    e = (s[o + lay.H_PRIO] + 2 * s[o + lay.H_PRIO_HEAD]) & lay.AT
+    command, b = s[e], s[e + 1] & lay.AT
+    if command == lay.REFAB:
+        if s[o + lay.H_OPEN + (s[b + lay.B_N1] & lay.AT)] > 0:
+            return lay.PREA
+    elif command == lay.REFPB:
+        if s[b + lay.B_ROW] != lay.CLOSED:
+            return lay.PRE
     return int(command)
 
 
 @outlined
 def front_ready(s: Array, o: int) -> int:
     """Earliest tick of the front of the priority queue, INF while a guard or a pending activation holds it."""
-    e = s[o + L.H_PRIO] + 2 * s[o + L.H_PRIO_HEAD]
-    b = s[e + 1]
+    e = (s[o + lay.H_PRIO] + 2 * s[o + lay.H_PRIO_HEAD]) & lay.AT
+    b = s[e + 1] & lay.AT
     command = front_command(s, o)
-    pending = s[o + L.H_PENDING]
-    if command == L.PREA or command == L.PRE:
-        held = s[b + L.B_ACTIVE]
-        if command == L.PREA:
-            held = s[o + L.H_GUARD + s[b + L.B_N1]]
-        if held > 0 and s[o + L.H_ACTIVE_N] > 0:
-            return L.INF
+    pending = s[o + lay.H_PENDING]
+    if command == lay.PREA or command == lay.PRE:
+        held = s[b + lay.B_ACTIVE]
+        if command == lay.PREA:
+            held = s[o + lay.H_GUARD + (s[b + lay.B_N1] & lay.AT)]
+        if held > 0 and s[o + lay.H_ACTIVE_N] > 0:
+            return lay.INF
     if pending >= 0:
-        other = s[pending + L.S_BANK]
-        wide = command == L.PREA or command == L.REFAB
-        if b == other or (wide and s[b + L.B_N1] == s[other + L.B_N1]):
-            return L.INF
-    if command == L.PREA:
-        return scope_ready_at(s, b, L.F_PREA)
-    if command == L.REFAB:
-        return scope_ready_at(s, b, L.F_REFAB)
-    if command == L.PRE:
-        return ready_at(s, b, L.F_PRE)
-    return ready_at(s, b, L.F_REFPB)
+        other = s[(pending & lay.AT) + lay.S_BANK] & lay.AT
+        wide = command == lay.PREA or command == lay.REFAB
+        if b == other or (wide and s[b + lay.B_N1] == s[other + lay.B_N1]):
+            return lay.INF
+    if command == lay.PREA:
+        return scope_ready_at(s, b, lay.F_PREA)
+    if command == lay.REFAB:
+        return scope_ready_at(s, b, lay.F_REFAB)
+    if command == lay.PRE:
+        return ready_at(s, b, lay.F_PRE)
+    return ready_at(s, b, lay.F_REFPB)
 
 
 @inner
 def mode_changes(s: Array, o: int) -> bool:
     """Would an evaluation of the write mode switch it?"""
-    if s[o + L.H_MODE] == 0:
-        return bool(s[o + L.H_NW] > s[L.G_HI] or s[o + L.H_N] == 0)
-    return bool(s[o + L.H_NW] < s[L.G_LO] and s[o + L.H_N] > 0)
+    if s[o + lay.H_MODE] == 0:
+        return bool(s[o + lay.H_NW] > s[lay.G_HI] or s[o + lay.H_N] == 0)
+    return bool(s[o + lay.H_NW] < s[lay.G_LO] and s[o + lay.H_N] > 0)
 
 
 @inner
 def choose(s: Array, o: int, t: int, what: int) -> int:
     """The command of one slot at `t` (see the module text), after an evaluation of the write mode where it is reached."""
-    if what & 1 and s[o + L.H_ACTIVE_N] > 0 and s[o + L.H_ACTIVE_MIN] <= t:
+    if what & 1 and s[o + lay.H_ACTIVE_N] > 0 and s[o + lay.H_ACTIVE_MIN] <= t:
         k = pick_active(s, o, t, what)
         if k >= 0:
             return k * 4 + 1
-    if s[o + L.H_PRIO_N] > 0:
+    if s[o + lay.H_PRIO_N] > 0:
         if what & 2 and front_ready(s, o) <= t and (what & 4 == 0 or _front_falls(s, o, t)):
             return 2
         return 0
     if mode_changes(s, o):
-        s[o + L.H_MODE] = 1 - s[o + L.H_MODE]
+        s[o + lay.H_MODE] = 1 - s[o + lay.H_MODE]
     return pick_buffer(s, o, t, what)
 
 
@@ -218,7 +218,7 @@ def choose(s: Array, o: int, t: int, what: int) -> int:
 def _front_falls(s: Array, o: int, t: int) -> bool:
     """May the front of the priority queue issue on a falling edge?"""
     command = front_command(s, o)
-    if command != L.PRE and command != L.PREA:
+    if command != lay.PRE and command != lay.PREA:
         return False
-    b = s[s[o + L.H_PRIO] + 2 * s[o + L.H_PRIO_HEAD] + 1]
-    return t != s[o + L.H_PAIR_END] or pair_allows(s, o, b, command == L.PRE)
+    b = s[((s[o + lay.H_PRIO] + 2 * s[o + lay.H_PRIO_HEAD]) & lay.AT) + 1] & lay.AT
+    return t != s[o + lay.H_PAIR_END] or pair_allows(s, o, b, command == lay.PRE)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.errors import ConfigError, InfeasibleError
-from archsim.memory import layout_kernels as L
+from archsim.memory import layout_kernels as lay
 from archsim.memory.geometry import Geometry, geometry
 from archsim.memory.mapping import Decoder, compile_layout, resolve_layout
 from archsim.memory.mapping_kernels import decode
@@ -48,10 +48,11 @@ class Collected:
     read_histogram, write_histogram  latency -> number of requests
     commands                         list of (n, 6) trace blocks: tick, role, channel << 32 | bank, row, column, kind
     requests                         list of (n, 2) blocks: request number, end tick
+    open_ticks                       ticks in which a rank (or pseudo channel) has an open row, summed over all of them
     """
 
     end: int = 0
-    counts: Array = field(default_factory=lambda: np.zeros(L.N_COMMANDS, np.int64))
+    counts: Array = field(default_factory=lambda: np.zeros(lay.N_COMMANDS, np.int64))
     hits: int = 0
     misses: int = 0
     conflicts: int = 0
@@ -63,7 +64,18 @@ class Collected:
     write_histogram: Array = field(default_factory=lambda: np.zeros(0, np.int64))
     commands: list[Array] = field(default_factory=list)
     requests: list[Array] = field(default_factory=list)
-    open_bank_ticks: int = 0
+    open_ticks: int = 0
+
+    def add(self, other: Collected) -> None:
+        """Join the result of another channel."""
+        self.end = max(self.end, other.end)
+        self.counts = self.counts + other.counts
+        for name in ("hits", "misses", "conflicts", "forwarded", "merged", "n_requests", "n_writes", "open_ticks"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.read_histogram = _join(self.read_histogram, other.read_histogram)
+        self.write_histogram = _join(self.write_histogram, other.write_histogram)
+        self.commands += other.commands
+        self.requests += other.requests
 
 
 def prepare(device: Memory, controller: Controller) -> Setup:
@@ -81,9 +93,27 @@ def prepare(device: Memory, controller: Controller) -> Setup:
 
 
 class Engine:
-    """One run. `trace`: keep every command; `requests`: keep every request's end tick."""
+    """One run.
 
-    def __init__(self, setup: Setup, *, trace: bool = False, requests: bool = False, channels: int | None = None) -> None:
+    trace        record every command: blocks go to `on_commands` and, with `keep`, into `Collected.commands`
+    requests     record the end tick of every request
+    channels     channels simulated together (default: all of the controller)
+    number       number of the first channel in traces
+    """
+
+    def __init__(
+        self,
+        setup: Setup,
+        *,
+        trace: bool = False,
+        requests: bool = False,
+        channels: int | None = None,
+        number: int = 0,
+        on_commands: Callable[[Array], None] | None = None,
+        keep: bool = True,
+    ) -> None:
+        self.on_commands, self.keep, self.number = on_commands, keep, number
+        self.alone = channels is not None
         self.setup = setup
         self.channels = setup.controller.channels if channels is None else channels
         self.slots = setup.controller.read_queue + setup.controller.write_queue + 2 * setup.geometry.banks + 1024
@@ -98,123 +128,124 @@ class Engine:
         limit = self.setup.controller.max_outstanding_reads
         fifo = 1 << max(1, limit.bit_length() + 1)
         parts = {
-            L.H_SLOTS: self.slots * L.SLOT_SIZE,
-            L.H_ACTIVE: 2 * self.slots,
-            L.H_PRIO: 2 * _PRIORITY_ENTRIES,
-            L.H_FILTER: L.FILTER_SIZE,
-            L.H_HIST: max(1, self.setup.tables.windows) * (L.N_NODES + 1) * 16,
-            L.H_FIFO: fifo if limit else 1,
+            lay.H_SLOTS: self.slots * lay.SLOT_SIZE,
+            lay.H_ACTIVE: 2 * self.slots,
+            lay.H_PRIO: 2 * _PRIORITY_ENTRIES,
+            lay.H_FILTER: lay.FILTER_SIZE,
+            lay.H_HIST: max(1, self.setup.tables.windows) * (lay.N_NODES + 1) * 16,
+            lay.H_FIFO: fifo if limit else 1,
         }
         self._fifo_mask = fifo - 1
         self._parts: dict[int, int] = {}
-        at = L.FIXED
+        at = lay.FIXED
         for key, size in parts.items():
             self._parts[key] = at
             at += size + -size % 8
         self.stride = at + (136 - at) % 512  # channels must not share cache sets either
-        out = L.G_SIZE + self.channels * self.stride
+        out = lay.G_SIZE + self.channels * self.stride
         n_out = CHUNK + self.slots * self.channels + 8
         out2 = out + n_out
         trace_at = out2 + (2 * n_out if requests else 0)
         self._trace_cap = (1 << 16) if trace else 0
         self._offsets = (out, out2, trace_at)
-        self.state: Array = np.zeros(trace_at + self._trace_cap * L.TRACE_SIZE + 8, np.int64)
+        self.state: Array = np.zeros(trace_at + self._trace_cap * lay.TRACE_SIZE + 8, np.int64)
 
     def _fill_globals(self, trace: bool, requests: bool) -> None:
         s, c, d = self.state, self.setup.controller, self.setup.compiled
         standard, tables = self.setup.device.standard, self.setup.tables
-        s[L.G_DUAL] = standard.command_slots == "column+row"
-        s[L.G_HALF] = bool(standard.falling_edge)
-        s[L.G_SPLIT] = standard.states.opening is not None
-        s[L.G_CLOSED], s[L.G_ROWHIT] = c.close_after, c.scheduler == "FRFCFS-RowHit"
-        s[L.G_COMPAT], s[L.G_TRACE], s[L.G_RECORD] = c.close_under_active_request, trace, requests
+        s[lay.G_DUAL] = standard.command_slots == "column+row"
+        s[lay.G_HALF] = bool(standard.falling_edge)
+        s[lay.G_SPLIT] = standard.states.opening is not None
+        s[lay.G_CLOSED], s[lay.G_ROWHIT] = c.close_after, c.scheduler == "FRFCFS-RowHit"
+        s[lay.G_COMPAT], s[lay.G_TRACE], s[lay.G_RECORD] = c.close_under_active_request, trace, requests
         n1, n2, n3, n4 = tables.counts
-        s[L.G_CHANNELS], s[L.G_STRIDE] = self.channels, self.stride
-        s[L.G_BANKS], s[L.G_N1], s[L.G_BANKS_PER_1] = n1 * n2 * n3 * n4, n1, n2 * n3 * n4
-        s[L.G_FAN2], s[L.G_FAN3], s[L.G_DEEP] = n2, n3, n1 * n2 > 1
-        s[L.G_RLAT], s[L.G_WEND] = d.ticks(standard.latency.read), d.ticks(standard.latency.write)
+        s[lay.G_CHANNELS], s[lay.G_STRIDE] = self.channels, self.stride
+        s[lay.G_BANKS], s[lay.G_N1], s[lay.G_BANKS_PER_1] = n1 * n2 * n3 * n4, n1, n2 * n3 * n4
+        s[lay.G_FAN2], s[lay.G_FAN3], s[lay.G_DEEP] = n2, n3, n1 * n2 > 1
+        s[lay.G_RLAT], s[lay.G_WEND] = d.ticks(standard.latency.read), d.ticks(standard.latency.write)
         if standard.clock_sync:
-            s[L.G_WCK_RD] = d.ticks(standard.clock_sync.stays_on_after_read)
-            s[L.G_WCK_WR] = d.ticks(standard.clock_sync.stays_on_after_write)
+            s[lay.G_WCK_RD] = d.ticks(standard.clock_sync.stays_on_after_read)
+            s[lay.G_WCK_WR] = d.ticks(standard.clock_sync.stays_on_after_write)
         if standard.activation_deadline:
-            s[L.G_DEADLINE] = d.ticks(standard.activation_deadline)
-        s[L.G_ACT_CYCLES] = d.cycles_ticks[d.command(tables.names[L.ACT])]
-        s[L.G_RCAP], s[L.G_WCAP] = c.read_queue, c.write_queue
+            s[lay.G_DEADLINE] = d.ticks(standard.activation_deadline)
+        s[lay.G_ACT_CYCLES] = d.cycles_ticks[d.command(tables.names[lay.ACT])]
+        s[lay.G_RCAP], s[lay.G_WCAP] = c.read_queue, c.write_queue
         high, low = (np.float32(x) * np.float32(c.write_queue) for x in (c.write_high, c.write_low))
-        s[L.G_HI], s[L.G_LO] = int(np.floor(high)), int(np.ceil(low))
-        s[L.G_BUDGET] = 2 * self.channels if c.inject_per_tick is None else c.inject_per_tick
-        s[L.G_LIMIT], s[L.G_FIFO_MASK] = c.max_outstanding_reads, self._fifo_mask
-        s[L.G_PRIO_CAP], s[L.G_ADDR_SHIFT] = _PRIORITY_ENTRIES, self.setup.geometry.tx_bits
+        s[lay.G_HI], s[lay.G_LO] = int(np.floor(high)), int(np.ceil(low))
+        s[lay.G_BUDGET] = 2 * self.channels if c.inject_per_tick is None else c.inject_per_tick
+        s[lay.G_LIMIT], s[lay.G_FIFO_MASK] = c.max_outstanding_reads, self._fifo_mask
+        s[lay.G_PRIO_CAP], s[lay.G_ADDR_SHIFT] = _PRIORITY_ENTRIES, self.setup.geometry.tx_bits
         self._fill_refresh()
-        s[L.G_FE_WAKE], s[L.G_IN_FE], s[L.G_BLOCK_O], s[L.G_MINUS_1] = 0, 1, -1, -1
-        s[L.G_OUT], s[L.G_OUT2], s[L.G_TRACE_AT] = self._offsets
-        s[L.G_TRACE_CAP] = self._trace_cap
+        s[lay.G_FE_WAKE], s[lay.G_IN_FE], s[lay.G_BLOCK_O] = 0, 1, -1
+        s[lay.G_MINUS_1], s[lay.G_TWO], s[lay.G_THREE] = -1, 2, 3
+        s[lay.G_OUT], s[lay.G_OUT2], s[lay.G_TRACE_AT] = self._offsets
+        s[lay.G_TRACE_CAP] = self._trace_cap
 
     def _fill_refresh(self) -> None:
         s, refresh, d = self.state, self.setup.device.standard.refresh, self.setup.compiled
         mode = self.setup.controller.refresh
         if mode == "ab":
-            s[L.G_REF_MODE], s[L.G_REF_INTERVAL] = L.REF_ALL, d.ticks(refresh.all.interval)
+            s[lay.G_REF_MODE], s[lay.G_REF_INTERVAL] = lay.REF_ALL, d.ticks(refresh.all.interval)
         elif mode == "pb":
             if refresh.bank is None:
                 raise ConfigError(f"{self.setup.device.name} has no per-bank refresh", key="refresh")
             together = refresh.bank.order == "same-bank-all-pseudochannels"
-            s[L.G_REF_MODE] = L.REF_BANK_TOGETHER if together else L.REF_BANK
-            s[L.G_REF_INTERVAL] = d.ticks(refresh.bank.interval)
-            s[L.G_RFC_PB] = d.timing_ticks.get("tRFC_pb", 0)
-        if mode != "no" and s[L.G_REF_INTERVAL] < 1:
+            s[lay.G_REF_MODE] = lay.REF_BANK_TOGETHER if together else lay.REF_BANK
+            s[lay.G_REF_INTERVAL] = d.ticks(refresh.bank.interval)
+            s[lay.G_RFC_PB] = d.timing_ticks.get("tRFC_pb", 0)
+        if mode != "no" and s[lay.G_REF_INTERVAL] < 1:
             raise ConfigError("refresh interval below one tick", key="standard.refresh")
 
     def _fill_rows(self) -> None:
         s, at, extra_at = self.state, 0, 0
-        for role in range(L.N_COMMANDS):
-            s[L.G_ROWS + role], s[L.G_EXTRA + role] = at, extra_at
+        for role in range(lay.N_COMMANDS):
+            s[lay.G_ROWS + role], s[lay.G_EXTRA + role] = at, extra_at
             for level, follow, ticks in self.setup.tables.rows[role]:
-                s[L.G_TABLE + 2 * at], s[L.G_TABLE + 2 * at + 1] = level * 8 + follow, ticks
+                s[lay.G_TABLE + 2 * at], s[lay.G_TABLE + 2 * at + 1] = level * 8 + follow, ticks
                 at += 1
             for row in self.setup.tables.extra[role]:
-                s[L.G_XTABLE + 5 * extra_at : L.G_XTABLE + 5 * extra_at + 5] = row
+                s[lay.G_XTABLE + 5 * extra_at : lay.G_XTABLE + 5 * extra_at + 5] = row
                 extra_at += 1
-        s[L.G_ROWS + L.N_COMMANDS], s[L.G_EXTRA + L.N_COMMANDS] = at, extra_at
+        s[lay.G_ROWS + lay.N_COMMANDS], s[lay.G_EXTRA + lay.N_COMMANDS] = at, extra_at
 
     def _fill_channel(self, channel: int) -> None:
-        s, o = self.state, L.G_SIZE + channel * self.stride
+        s, o = self.state, lay.G_SIZE + channel * self.stride
         n1, n2, n3, n4 = self.setup.tables.counts
         for key, at in self._parts.items():
             s[o + key] = o + at
         refresh = self.setup.controller.refresh != "no"
-        s[o + L.H_NEXT_REF] = s[o + L.H_REF_DUE] = s[L.G_REF_INTERVAL] if refresh else L.INF
-        s[o + L.H_REF_PC] = n1
-        s[o + L.H_WAKE] = s[o + L.H_NEXT_REF]
-        s[o + L.H_PENDING] = s[o + L.H_CAS] = -1
-        s[o + L.H_ACTIVE_MIN] = s[o + L.H_POLICY_WAKE] = L.INF
-        s[o + L.H_LIST_MIN : o + L.H_LIST_MIN + 6] = L.INF
-        s[o + L.H_NUMBER] = channel
-        hist = o + self._parts[L.H_HIST]
-        rings = s[hist : hist + max(1, self.setup.tables.windows) * (L.N_NODES + 1) * 16].reshape(-1, 16)
-        rings[:, :15] = -L.INF
-        slots = o + self._parts[L.H_SLOTS]
-        s[o + L.H_FREE] = slots
-        following = slots + L.SLOT_SIZE * np.arange(1, self.slots + 1)
+        s[o + lay.H_NEXT_REF] = s[o + lay.H_REF_DUE] = s[lay.G_REF_INTERVAL] if refresh else lay.INF
+        s[o + lay.H_REF_PC] = n1
+        s[o + lay.H_WAKE] = s[o + lay.H_NEXT_REF]
+        s[o + lay.H_PENDING] = s[o + lay.H_CAS] = -1
+        s[o + lay.H_ACTIVE_MIN] = s[o + lay.H_POLICY_WAKE] = lay.INF
+        s[o + lay.H_LIST_MIN : o + lay.H_LIST_MIN + 6] = lay.INF
+        s[o + lay.H_NUMBER] = channel + self.number
+        hist = o + self._parts[lay.H_HIST]
+        rings = s[hist : hist + max(1, self.setup.tables.windows) * (lay.N_NODES + 1) * 16].reshape(-1, 16)
+        rings[:, :15] = -lay.INF
+        slots = o + self._parts[lay.H_SLOTS]
+        s[o + lay.H_FREE] = slots
+        following = slots + lay.SLOT_SIZE * np.arange(1, self.slots + 1)
         following[-1] = -1
-        s[slots + L.S_NEXT : slots + self.slots * L.SLOT_SIZE : L.SLOT_SIZE] = following
+        s[slots + lay.S_NEXT : slots + self.slots * lay.SLOT_SIZE : lay.SLOT_SIZE] = following
         for k in range(n1 * n2 * n3 * n4):
-            b = o + L.BANK + L.BANK_SIZE * k
+            b = o + lay.BANK + lay.BANK_SIZE * k
             i1, i2, i3 = k // (n2 * n3 * n4), k // (n3 * n4), k // n4
-            s[b + L.B_PATH : b + L.B_PATH + 5] = (
-                o + L.NODE, o + L.NODE1 + 8 * i1, o + L.NODE2 + 8 * i2, o + L.NODE3 + 8 * i3, b,
+            s[b + lay.B_PATH : b + lay.B_PATH + 5] = (
+                o + lay.NODE, o + lay.NODE1 + 8 * i1, o + lay.NODE2 + 8 * i2, o + lay.NODE3 + 8 * i3, b,
             )  # fmt: skip
-            s[b + L.B_ROW], s[b + L.B_N1] = L.CLOSED, i1
-            for e in (b + L.B_LIST, b + L.B_LIST + 4):
-                s[e : e + 4] = (-1, -1, L.NO_KEY, L.NO_KEY)
-            s[b + L.B_POS : b + L.B_POS + 6] = -1
+            s[b + lay.B_ROW], s[b + lay.B_N1] = lay.CLOSED, i1
+            for e in (b + lay.B_LIST, b + lay.B_LIST + 4):
+                s[e : e + 4] = (-1, -1, lay.NO_KEY, lay.NO_KEY)
+            s[b + lay.B_POS : b + lay.B_POS + 6] = -1
 
     def run(self, chunks: Iterable[Chunk]) -> Collected:
         """Feed all chunks (at most CHUNK requests each), then run until everything is served."""
         for chunk in chunks:
             self._feed(chunk)
-        self.state[L.G_FINAL] = 1
-        self.state[L.G_CHUNK0] = self.state[L.G_CHUNK1]
+        self.state[lay.G_FINAL] = 1
+        self.state[lay.G_CHUNK0] = self.state[lay.G_CHUNK1]
         self._advance(_EMPTY, _EMPTY, _EMPTY)
         self._finish()
         return self.collected
@@ -224,9 +255,11 @@ class Engine:
         locations = np.empty(n, np.int64)
         decoder = self.setup.decoder
         decode(chunk.addresses, chunk.writes, decoder.slices, decoder.divide_channels, decoder.tx_bits, locations)
-        s[L.G_CHUNK0] = s[L.G_CHUNK1]
-        s[L.G_CHUNK1] += n
-        s[L.G_TIMED] = chunk.times is not None
+        if self.alone:  # the one channel of this engine, whatever its number
+            locations &= ~(np.int64(0xFF) << lay.LOC_CHANNEL)
+        s[lay.G_CHUNK0] = s[lay.G_CHUNK1]
+        s[lay.G_CHUNK1] += n
+        s[lay.G_TIMED] = chunk.times is not None
         self.collected.n_requests += n
         self.collected.n_writes += int(chunk.writes.sum())
         self._advance(locations, chunk.addresses, _EMPTY if chunk.times is None else chunk.times)
@@ -242,42 +275,55 @@ class Engine:
             assert status == FLUSH
 
     def _failure(self) -> str:
-        tick, error = int(self.state[L.G_TIME]), int(self.state[L.G_ERROR])
+        tick, error = int(self.state[lay.G_TIME]), int(self.state[lay.G_ERROR])
         return {
-            L.ERROR_PRIO_FULL: "the priority queue is full: refresh commands cannot be sent",
-            L.ERROR_STUCK: "the channel makes no progress: an activated request waits for a row that stays closed",
-            L.ERROR_SLOTS: "too many activated requests wait at once",
+            lay.ERROR_PRIO_FULL: "the priority queue is full: refresh commands cannot be sent",
+            lay.ERROR_STUCK: "the channel makes no progress: an activated request waits for a row that stays closed",
+            lay.ERROR_SLOTS: "too many activated requests wait at once",
         }[error] + f" (after tick {tick})"
 
     def _drain(self) -> None:
         s, c = self.state, self.collected
-        n, out = int(s[L.G_OUT_N]), int(s[L.G_OUT])
+        n, out = int(s[lay.G_OUT_N]), int(s[lay.G_OUT])
         latencies = s[out : out + n]
         c.read_histogram = _add(c.read_histogram, latencies[latencies >= 0])
         c.write_histogram = _add(c.write_histogram, -latencies[latencies < 0])
-        if s[L.G_RECORD]:
-            at = int(s[L.G_OUT2])
+        if s[lay.G_RECORD]:
+            at = int(s[lay.G_OUT2])
             c.requests.append(s[at : at + 2 * n].reshape(-1, 2).copy())
-        s[L.G_OUT_N] = 0
-        if s[L.G_TRACE] and s[L.G_TRACE_N]:
-            at = int(s[L.G_TRACE_AT])
-            c.commands.append(s[at : at + L.TRACE_SIZE * int(s[L.G_TRACE_N])].reshape(-1, L.TRACE_SIZE).copy())
-            s[L.G_TRACE_N] = 0
+        s[lay.G_OUT_N] = 0
+        if s[lay.G_TRACE] and s[lay.G_TRACE_N]:
+            at = int(s[lay.G_TRACE_AT])
+            block = s[at : at + lay.TRACE_SIZE * int(s[lay.G_TRACE_N])].reshape(-1, lay.TRACE_SIZE).copy()
+            if self.keep:
+                c.commands.append(block)
+            if self.on_commands is not None:
+                self.on_commands(block)
+            s[lay.G_TRACE_N] = 0
 
     def _finish(self) -> None:
         s, c = self.state, self.collected
-        c.end, c.forwarded, c.merged = int(s[L.G_END]), int(s[L.G_FORWARDED]), int(s[L.G_MERGED])
+        c.end, c.forwarded, c.merged = int(s[lay.G_END]), int(s[lay.G_FORWARDED]), int(s[lay.G_MERGED])
         for channel in range(self.channels):
-            o = L.G_SIZE + channel * self.stride
-            c.counts += s[o + L.H_COUNT : o + L.H_COUNT + L.N_COMMANDS]
-            c.hits += int(s[o + L.H_HITS])
-            c.misses += int(s[o + L.H_MISSES])
-            c.conflicts += int(s[o + L.H_CONFLICTS])
+            o = lay.G_SIZE + channel * self.stride
+            c.counts += s[o + lay.H_COUNT : o + lay.H_COUNT + lay.N_COMMANDS]
+            c.hits += int(s[o + lay.H_HITS])
+            c.misses += int(s[o + lay.H_MISSES])
+            c.conflicts += int(s[o + lay.H_CONFLICTS])
+            still = s[o + lay.H_OPEN : o + lay.H_OPEN + 8] > 0
+            c.open_ticks += int(s[o + lay.H_BUSY : o + lay.H_BUSY + 8].sum())
+            c.open_ticks += int(np.maximum(c.end - s[o + lay.H_SINCE : o + lay.H_SINCE + 8], 0)[still].sum())
 
 
 def _add(histogram: Array, values: Array) -> Array:
     if values.size == 0:
         return histogram
-    more = np.bincount(values, minlength=histogram.size)
-    more[: histogram.size] += histogram
-    return more
+    return _join(histogram, np.bincount(values, minlength=histogram.size).astype(np.int64))
+
+
+def _join(first: Array, second: Array) -> Array:
+    if first.size < second.size:
+        first, second = second, first
+    joined = first.copy()
+    joined[: second.size] += second
+    return joined

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from archsim.errors import ConfigError
-from archsim.memory import layout_kernels as L
+from archsim.memory import layout_kernels as lay
 
 if TYPE_CHECKING:
     from archsim.config.schemas.memory import Memory
@@ -70,7 +70,7 @@ def geometry(device: Memory, channels: int = 1) -> Geometry:
     bits = {"co": log2_exact(organization.columns // standard.burst_beats, "bursts per row")}
     bits["ro"] = log2_exact(organization.rows, "rows")
     shifts: dict[str, int] = {}
-    at, banks, paths = L.LOC_BANK, 1, 1
+    at, banks, paths = lay.LOC_BANK, 1, 1
     for level in reversed(standard.levels[1:]):
         if level not in FIELD_OF_LEVEL:
             raise ConfigError(f"level {level!r} has no address field (known: {', '.join(FIELD_OF_LEVEL)})")

@@ -7,8 +7,8 @@ reference counting, which no engine function needs since none allocates: two ato
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+
+from typing import Any, Callable, TypeVar  # noqa: UP035  (kernel files import little)
 
 from numba import njit
 
@@ -23,7 +23,9 @@ def entry(function: F) -> F:
 
 def inner(function: F) -> F:
     """Compile a small function that is merged into its caller."""
-    compiled: F = njit(nogil=True, _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True, forceinline=True)(function)
+    compiled: F = njit(nogil=True, _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True, forceinline=True)(
+        function
+    )
     return compiled
 
 

@@ -30,7 +30,7 @@ G_REF_MODE, G_REF_INTERVAL, G_PRIO_CAP, G_RFC_PB = range(25, 29)
 G_TIME, G_NEXT, G_CHUNK0, G_CHUNK1, G_FINAL, G_USED, G_FE_WAKE, G_BLOCK_O, G_BLOCK_DIR, G_IN_FE = range(29, 39)
 G_OUTSTANDING, G_REMAINING, G_END, G_FINISH, G_FORWARDED, G_MERGED = range(39, 45)
 G_OUT, G_OUT_N, G_OUT2, G_TRACE_AT, G_TRACE_N, G_TRACE_CAP, G_TIMED, G_ADDR_SHIFT, G_FAN2, G_FAN3 = range(45, 55)
-G_ERROR, G_FIFO_MASK, G_ARRIVAL_TICKS, G_JUMP, G_DEEP, G_MINUS_1 = range(55, 61)
+G_ERROR, G_FIFO_MASK, G_ARRIVAL_TICKS, G_JUMP, G_DEEP, G_MINUS_1, G_TWO, G_THREE = range(55, 63)
 G_ROWS = 64  # (N_COMMANDS + 1) first row of each command in G_TABLE
 G_EXTRA = 80  # (N_COMMANDS + 1) first row of each command in G_XTABLE
 G_TABLE = 96  # rows (level * 8 + follow class, ticks)
@@ -46,12 +46,15 @@ REF_NONE, REF_ALL, REF_BANK, REF_BANK_TOGETHER = range(4)
 H_WAKE, H_DIRTY, H_N, H_NW, H_MODE, H_ACTIVE_N, H_ACTIVE_MIN, H_FREE = range(8)  # H_N: reads, H_N + 1: writes waiting
 H_PRIO_N, H_PRIO_HEAD, H_NEXT_REF, H_REF_CURSOR, H_REF_PC, H_POLICY_N, H_PENDING, H_PEND_DEADLINE = range(8, 16)
 H_WCK, H_CAS, H_CAS_ACTIVE, H_FIFO_N, H_FIFO_HEAD, H_PAIR_END, H_PAIR_CMD, H_PAIR_BANK = range(16, 24)
-H_SLOTS, H_ACTIVE, H_PRIO, H_FILTER, H_HIST, H_FIFO, H_NUMBER, H_POLICY_WAKE = range(24, 32)  # offsets, channel number, next policy tick
+H_SLOTS, H_ACTIVE, H_PRIO, H_FILTER, H_HIST, H_FIFO, H_NUMBER, H_POLICY_WAKE = range(
+    24, 32
+)  # offsets, channel number, next policy tick
 H_LIST_N, H_LIST_MIN = 32, 40  # (6) [direction * 3 + class]
 H_COUNT = 48  # (N_COMMANDS) commands issued
 H_HITS, H_MISSES, H_CONFLICTS = 60, 61, 62
 H_REF_DUE, H_REF_BANK = 63, 47
 H_OPEN, H_GUARD = 64, 72  # (8) per rank / pseudo channel: banks not closed, sum of active counts
+H_SINCE, H_BUSY = 112, 120  # (8) per rank / pseudo channel: since when a row is open; ticks with an open row
 H_ALLOWED = 80  # (32) per-bank refresh in step: earliest start per stack
 H_SIZE = 128
 

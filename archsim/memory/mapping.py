@@ -15,11 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.errors import ConfigError, UsageError, unknown_name
-from archsim.memory import layout_kernels as L
+from archsim.memory import layout_kernels as lay
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from archsim.memory.geometry import Geometry
 
 NAMED_MAPPINGS = ("RoBaRaCoCh", "ChRaBaRoCo", "MOP4CLXOR")
@@ -139,7 +137,7 @@ def compile_layout(layout: Layout, geometry: Geometry) -> Decoder:
         parts.append((field, filled.get(field, 0), at, bits))
         filled[field] = filled.get(field, 0) + bits
         at += bits
-    targets = {**geometry.bank_shifts, "co": 0, "ro": L.LOC_ROW, "ch": L.LOC_CHANNEL}
+    targets = {**geometry.bank_shifts, "co": 0, "ro": lay.LOC_ROW, "ch": lay.LOC_CHANNEL}
     rows = [(s, (1 << min(n, 62 - s)) - 1, targets[f] + low) for f, low, s, n in parts if n > 0 and f in targets]
     for xor in layout.xors:
         width = filled.get(xor.field, 0)

@@ -6,7 +6,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from archsim.memory import layout_kernels as L
+from archsim.memory import layout_kernels as lay
 
 
 @njit(cache=True, nogil=True)
@@ -29,11 +29,11 @@ def decode(
     n = addresses.size
     low = (1 << tx_bits) - 1
     for i in range(n):
-        out[i] = writes[i] << L.LOC_WRITE
+        out[i] = writes[i] << lay.LOC_WRITE
     if divide > 0:
         for i in range(n):
             block = addresses[i] >> tx_bits
-            out[i] |= (block % divide) << L.LOC_CHANNEL
+            out[i] |= (block % divide) << lay.LOC_CHANNEL
     for k in range(slices.shape[0]):
         shift, mask, target = slices[k, 0], slices[k, 1], slices[k, 2]
         if divide > 0:

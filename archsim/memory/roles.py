@@ -13,15 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.errors import ConfigError
-from archsim.memory import layout_kernels as L
+from archsim.memory import layout_kernels as lay
 from archsim.memory.standard import NO_RULE, CompiledDevice
 
 if TYPE_CHECKING:
     from archsim.config.schemas.memory import Standard
 
 FOLLOW_OF = {
-    L.ACT: L.F_ACT, L.PRE: L.F_PRE, L.PREA: L.F_PREA, L.RD: L.F_RD, L.WR: L.F_WR, L.RDA: L.F_RD, L.WRA: L.F_WR,
-    L.REFAB: L.F_REFAB, L.REFPB: L.F_REFPB,
+    lay.ACT: lay.F_ACT, lay.PRE: lay.F_PRE, lay.PREA: lay.F_PREA, lay.RD: lay.F_RD, lay.WR: lay.F_WR, lay.RDA: lay.F_RD, lay.WRA: lay.F_WR,
+    lay.REFAB: lay.F_REFAB, lay.REFPB: lay.F_REFPB,
 }  # fmt: skip
 
 
@@ -47,23 +47,35 @@ def assign_roles(standard: Standard, device: CompiledDevice) -> dict[int, str]:
     states, commands = standard.states, standard.commands
     if states.closed.read != states.closed.write or states.conflict.read != states.conflict.write:
         raise ConfigError("reads and writes must need the same activate and precharge", key="standard.states")
-    roles = {L.ACT: states.closed.read, L.PRE: states.conflict.read, L.RD: states.hit.read, L.WR: states.hit.write}
+    roles = {
+        lay.ACT: states.closed.read,
+        lay.PRE: states.conflict.read,
+        lay.RD: states.hit.read,
+        lay.WR: states.hit.write,
+    }
     bank = standard.levels[-1]
-    for role, data in ((L.RDA, "read"), (L.WRA, "write"), (L.PREA, "none")):
-        found = [n for n, c in commands.items() if c.effect == "close" and c.data == data and (c.scope == bank) == (role != L.PREA)]
+    for role, data in ((lay.RDA, "read"), (lay.WRA, "write"), (lay.PREA, "none")):
+        found = [
+            n
+            for n, c in commands.items()
+            if c.effect == "close" and c.data == data and (c.scope == bank) == (role != lay.PREA)
+        ]
         if len(found) != 1:
-            raise ConfigError(f"found {len(found)} commands that close rows and move data {data!r}, expected one", key="standard.commands")
+            raise ConfigError(
+                f"found {len(found)} commands that close rows and move data {data!r}, expected one",
+                key="standard.commands",
+            )
         roles[role] = found[0]
-    roles[L.REFAB] = standard.refresh.all.command
+    roles[lay.REFAB] = standard.refresh.all.command
     if standard.refresh.bank:
-        roles[L.REFPB] = standard.refresh.bank.command
+        roles[lay.REFPB] = standard.refresh.bank.command
     elif "REFpb" in commands:
-        roles[L.REFPB] = "REFpb"
+        roles[lay.REFPB] = "REFpb"
     if states.opening:
-        roles[L.ACT2] = states.opening.read
+        roles[lay.ACT2] = states.opening.read
     if standard.clock_sync:
-        roles[L.CAS_RD], roles[L.CAS_WR] = standard.clock_sync.read, standard.clock_sync.write
-    if commands[roles[L.PREA]].scope != commands[roles[L.REFAB]].scope:
+        roles[lay.CAS_RD], roles[lay.CAS_WR] = standard.clock_sync.read, standard.clock_sync.write
+    if commands[roles[lay.PREA]].scope != commands[roles[lay.REFAB]].scope:
         raise ConfigError("precharge-all and refresh-all must have the same scope", key="standard.commands")
     return roles
 
@@ -76,25 +88,29 @@ def engine_levels(device: CompiledDevice, wide_scope: str) -> tuple[list[int], t
     places = {3: [1, 2, 3], 2: [1, 3], 1: [1] if middle and wide_scope == middle[0] else [3], 0: []}[len(middle)]
     target = [0, *places, 4]
     if wide_scope not in (device.levels[0], device.levels[target.index(1)] if 1 in target else ""):
-        raise ConfigError(f"refresh-all of scope {wide_scope!r}: expected the channel or the level below", key="standard.commands")
+        raise ConfigError(
+            f"refresh-all of scope {wide_scope!r}: expected the channel or the level below", key="standard.commands"
+        )
     counts = [1, 1, 1, 1]
     for level, place in enumerate(target[1:], 1):
         counts[place - 1] = int(device.fanout[level])
     if wide_scope == device.levels[0] and counts[0] > 1:
         raise ConfigError("refresh-all of the whole channel needs a channel without ranks", key="standard.commands")
-    limits = (L.MAX_N1, L.MAX_N2, L.MAX_N3, L.MAX_BANKS)
+    limits = (lay.MAX_N1, lay.MAX_N2, lay.MAX_N3, lay.MAX_BANKS)
     total = 1
     for count, limit in zip(counts, limits, strict=True):
         total *= count
         if total > limit:
-            raise ConfigError(f"{total} nodes on one level; the request engine takes at most {limit}", key="organization.count")
+            raise ConfigError(
+                f"{total} nodes on one level; the request engine takes at most {limit}", key="organization.count"
+            )
     return target, (counts[0], counts[1], counts[2], counts[3])
 
 
 def engine_tables(standard: Standard, device: CompiledDevice) -> EngineTables:
     """The rows the engine runs on. Levels with one node below each parent are folded into the parent."""
     roles = assign_roles(standard, device)
-    target, counts = engine_levels(device, standard.commands[roles[L.PREA]].scope)
+    target, counts = engine_levels(device, standard.commands[roles[lay.PREA]].scope)
     folded = [0, 0, 0, 0, 0]
     for level in range(1, 5):
         folded[level] = folded[level - 1] if counts[level - 1] == 1 and level < 4 else level
@@ -102,7 +118,7 @@ def engine_tables(standard: Standard, device: CompiledDevice) -> EngineTables:
     extra: list[tuple[tuple[int, int, int, int, int], ...]] = []
     windows = 0
     number = {role: device.commands.index(name) for role, name in roles.items()}
-    for role in range(L.N_COMMANDS):
+    for role in range(lay.N_COMMANDS):
         if role not in number:
             rows.append(())
             extra.append(())
@@ -121,7 +137,7 @@ def engine_tables(standard: Standard, device: CompiledDevice) -> EngineTables:
                 windows += 1
         extra.append(tuple(found))
     _check(rows, extra)
-    names = tuple(roles.get(role, "") for role in range(L.N_COMMANDS))
+    names = tuple(roles.get(role, "") for role in range(lay.N_COMMANDS))
     return EngineTables(tuple(rows), tuple(extra), counts, names, windows)
 
 
@@ -133,12 +149,17 @@ def _follow(command: int, number: dict[int, int]) -> int:
 
 
 def _merged(
-    table: NDArray[np.int64], device: CompiledDevice, p: int, number: dict[int, int], target: list[int], folded: list[int]
+    table: NDArray[np.int64],
+    device: CompiledDevice,
+    p: int,
+    number: dict[int, int],
+    target: list[int],
+    folded: list[int],
 ) -> dict[tuple[int, int], int]:
     """(engine level, follow class) -> ticks of one preceding command. Plain and auto-precharge columns must agree."""
     best: dict[tuple[int, int], int] = {}
     for level in range(len(device.levels)):
-        for plain, auto in ((L.RD, L.RDA), (L.WR, L.WRA)):
+        for plain, auto in ((lay.RD, lay.RDA), (lay.WR, lay.WRA)):
             if table[level, p, number[plain]] != table[level, p, number[auto]]:
                 raise ConfigError(
                     f"{device.commands[p]} restricts {device.commands[number[plain]]} and {device.commands[number[auto]]} differently",
@@ -154,14 +175,20 @@ def _merged(
 def _check(
     rows: list[tuple[tuple[int, int, int], ...]], extra: list[tuple[tuple[int, int, int, int, int], ...]]
 ) -> None:
-    if sum(map(len, rows)) > L.MAX_ROWS or sum(map(len, extra)) > L.MAX_EXTRA:
-        raise ConfigError(f"more than {L.MAX_ROWS} rules (or {L.MAX_EXTRA} windows and sibling rules)", key="standard.constraints")
-    for role in (L.ACT2, L.CAS_RD, L.CAS_WR):
+    if sum(map(len, rows)) > lay.MAX_ROWS or sum(map(len, extra)) > lay.MAX_EXTRA:
+        raise ConfigError(
+            f"more than {lay.MAX_ROWS} rules (or {lay.MAX_EXTRA} windows and sibling rules)", key="standard.constraints"
+        )
+    for role in (lay.ACT2, lay.CAS_RD, lay.CAS_WR):
         if rows[role] or extra[role]:
-            raise ConfigError("rules after a second activate or a clock sync command are not supported", key="standard.constraints")
-    for role in (L.PREA, L.REFAB):
+            raise ConfigError(
+                "rules after a second activate or a clock sync command are not supported", key="standard.constraints"
+            )
+    for role in (lay.PREA, lay.REFAB):
         if any(level > 1 for level, _, _ in rows[role]) or any(row[0] > 1 or row[1] > 1 for row in extra[role]):
-            raise ConfigError("rules after an all-bank command below its scope are not supported", key="standard.constraints")
+            raise ConfigError(
+                "rules after an all-bank command below its scope are not supported", key="standard.constraints"
+            )
     for own in extra:
         for row in own:
             if row[0] > 14 or row[1] == 4:

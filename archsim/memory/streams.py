@@ -54,7 +54,9 @@ class Stream:
         return digest.hexdigest()[:16]
 
 
-def from_arrays(addresses: ArrayLike, writes: ArrayLike | None = None, times_ticks: ArrayLike | None = None, name: str = "arrays") -> Stream:
+def from_arrays(
+    addresses: ArrayLike, writes: ArrayLike | None = None, times_ticks: ArrayLike | None = None, name: str = "arrays"
+) -> Stream:
     """A stream from NumPy arrays: byte addresses (n,), write flags (n,) or None (all reads), earliest ticks (n,) or None.
 
     Raises InputError for unequal lengths, negative addresses or times that go back.
@@ -162,13 +164,17 @@ def row_conflict(target: Target, N: int, rstep: int) -> Stream:
 def bg_friendly(target: Target, N: int) -> Stream:
     """Consecutive columns, bank groups in turn."""
     nbg, nco = 1 << target.geometry.bits["bg"], target.geometry.bursts_per_row
-    return _computed("bg_friendly", N, lambda i: (target.compose(bg=i % nbg, co=(i // nbg) % nco, ro=i // nbg // nco), 0))
+    return _computed(
+        "bg_friendly", N, lambda i: (target.compose(bg=i % nbg, co=(i // nbg) % nco, ro=i // nbg // nco), 0)
+    )
 
 
 def bg_unfriendly(target: Target, N: int) -> Stream:
     """Consecutive columns, banks of one bank group in turn."""
     nba, nco = 1 << target.geometry.bits["ba"], target.geometry.bursts_per_row
-    return _computed("bg_unfriendly", N, lambda i: (target.compose(ba=i % nba, co=(i // nba) % nco, ro=i // nba // nco), 0))
+    return _computed(
+        "bg_unfriendly", N, lambda i: (target.compose(ba=i % nba, co=(i // nba) % nco, ro=i // nba // nco), 0)
+    )
 
 
 def bank_rr(target: Target, N: int) -> Stream:
