@@ -29,10 +29,12 @@ from archsim.memory.pim_skip_kernels import (
     stream_recurrence,
 )
 from archsim.memory.pim_state_kernels import (
+    ACT,
     BANK,
     BARRIER,
     BARRIER_COSTS,
     BUS,
+    BUSY,
     CHANGES,
     CMD,
     COUNT,
@@ -40,17 +42,22 @@ from archsim.memory.pim_state_kernels import (
     END,
     FIRST,
     FLAGS,
+    GAP,
     INTERVAL,
+    LAST,
     MASKED,
     NEVER,
     NEXT_REFRESH,
     NOTHING,
     PENDING,
+    PRE,
     REFRESH_CMD,
     REFRESHES,
+    ROW,
     SCAN,
     SEGS,
     SKIP,
+    STOP,
     STREAM,
     WAITING,
     WAKE,
@@ -58,6 +65,7 @@ from archsim.memory.pim_state_kernels import (
     State,
     Tables,
     account,
+    ready_at,
     remove,
 )
 
@@ -113,6 +121,34 @@ def clock(tb: Tables, ops: Ints, s: State, k: int, t: int) -> None:
 
 
 @inner
+def wake_for(tb: Tables, ops: Ints, s: State, k: int, op: int, bank: int, t: int) -> None:
+    """Wake the class when the request of `op` that has just joined its queue as a new run could issue, or earlier."""
+    c = ops[op, CMD]
+    if s.reg[k, SEGS] == 1:
+        s.reg[k, WAKE] = t
+        return
+    if c == BARRIER:  # behind others it changes nothing
+        return
+    if tb.cmd[c, ACT] >= 0:
+        row = s.row[k, bank]
+        if row < 0:
+            c = tb.cmd[c, ACT]
+        elif row != ops[op, ROW]:
+            c = tb.cmd[c, PRE]
+    streaming = s.reg[k, STREAM] > 0
+    paced = tb.cmd[c, GAP] == tb.cmd[c, BUSY]
+    if streaming and paced and s.reg[k, LAST] >= 0 and c == ops[s.queue[k, 0, 0], CMD]:
+        return  # a stream in its stride takes every slot
+    ready = max(t, ready_at(tb.cmd, tb.lists, tb.node, s.ready, k, c, bank))
+    if streaming and ready > s.reg[k, WAKE]:
+        s.reg[k, STOP] = min(s.reg[k, STOP], ready)
+        return
+    if streaming:
+        end_stream(tb, ops, s, k)
+    s.reg[k, WAKE] = min(s.reg[k, WAKE], ready)
+
+
+@inner
 def push(tb: Tables, ops: Ints, walk: Ints, s: State, at: Ints, t: int) -> None:
     """Fill the queues in program order until one is full. `at`: operation, request of it, class."""
     depth = tb.par[DEPTH]
@@ -127,14 +163,13 @@ def push(tb: Tables, ops: Ints, walk: Ints, s: State, at: Ints, t: int) -> None:
         if n > 0 and s.queue[k, n - 1, 0] == op and ops[op, WALK] == 0:
             s.queue[k, n - 1, 1] += 1
         else:
-            if s.reg[k, STREAM] > 0:
-                end_stream(tb, ops, s, k)
+            bank = walk[(ops[op, BANK] + item) % walk.size] if ops[op, WALK] != 0 else ops[op, BANK]
             s.queue[k, n, 0] = op
             s.queue[k, n, 1] = 1
-            s.queue[k, n, 2] = walk[(ops[op, BANK] + item) % walk.size] if ops[op, WALK] != 0 else ops[op, BANK]
+            s.queue[k, n, 2] = bank
             s.reg[k, SEGS] = n + 1
-            s.reg[k, WAKE] = t
             s.total[CHANGES] += 1
+            wake_for(tb, ops, s, k, op, bank, t)
         k += 1
         if k == ops[op, END]:
             item += 1

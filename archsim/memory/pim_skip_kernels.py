@@ -84,6 +84,8 @@ def skip_stream(ops: Ints, s: State, at: Ints, gap: int, t: int) -> int:
         if s.reg[k, STREAM] == 0:
             n = 0 if fed else min(n, (s.reg[k, WAKE] - 1 - t) // gap)
             continue
+        if s.reg[k, LAST] <= t - gap:  # its first MAC is still to come
+            return t
         n = min(n, (s.reg[k, STOP] - 1 - s.reg[k, WAKE]) // gap)
         if not (fed and s.reg[k, SEGS] == 1):
             n = min(n, s.queue[k, 0, 1] - 2)
@@ -99,8 +101,7 @@ def skip_stream(ops: Ints, s: State, at: Ints, gap: int, t: int) -> int:
                 s.reg[k, WAITING] += n
             s.reg[k, WAKE] += n * gap
             s.reg[k, MAC_UNTIL] += n * gap
-            if s.reg[k, LAST] >= 0:
-                s.reg[k, LAST] += n * gap
+            s.reg[k, LAST] += n * gap
     if end > 0:
         at[1] += n
     s.total[SKIPPED] += n * gap
