@@ -49,13 +49,11 @@ def simulate_device_attention(
 def _simulate(
     device: PimDevice, kv_len: int, heads: int, head_dim: int, element_bytes: int, queries: int, stacks: float
 ) -> PimResult:
+    program = device.config.program
     run = run_program(device, attention_program(device, kv_len, heads, head_dim, element_bytes, queries))
     macs = 2.0 * kv_len * head_dim * heads * queries
     charged = macs / 2 if "context_alu_free" in device.slips else macs
-    program = device.config.program
-    if not isinstance(program, AttAccProgram):  # attention_program has refused it already
-        raise TypeError(type(program).__name__)
-    softmax = heads * queries * kv_len * program.softmax_unit.operations / 2.0
-    if "softmax_free" in device.slips:
-        softmax = 0.0
-    return make_result(device, run, macs, charged + softmax, device.geometry.access_bytes / element_bytes, stacks)
+    if isinstance(program, AttAccProgram) and "softmax_free" not in device.slips:
+        charged += heads * queries * kv_len * program.softmax_unit.operations / 2.0
+    lanes = device.geometry.access_bytes / element_bytes
+    return make_result(device, run, program.mac, macs, charged, lanes, stacks)

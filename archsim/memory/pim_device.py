@@ -67,10 +67,8 @@ class PimDevice:
         """Number of a command."""
         return self.compiled.command(name)
 
-    @property
-    def peak_bytes_per_tick(self) -> float:
-        """Bytes that all MAC units of a stack can take from their banks in one clock."""
-        mac = self.config.program.mac
+    def peak_bytes_per_tick(self, mac: str) -> float:
+        """Bytes that all banks of a stack can deliver to `mac` commands in one clock."""
         gap = int(self.tables.cmd[self.command(mac), BUSY])
         banks = self.config.requests[mac].banks
         return self.geometry.channels * banks * self.geometry.access_bytes / gap

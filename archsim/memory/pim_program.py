@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -71,20 +72,26 @@ class ProgramBuilder:
     channels: int
     rows: list[tuple[int, ...]] = field(default_factory=list)
 
-    def add(self, command: int, bank: int = 0, row: int = 0, count: int = 1, ticks: int = 0) -> None:
-        """`count` equal requests to every channel."""
+    def add(
+        self, command: int, bank: int = 0, row: int = 0, count: int = 1, *, ticks: int = 0, walk: bool = False
+    ) -> None:
+        """`count` equal requests to every channel.
+
+        ticks   the unit of the command is busy so long (see `holds` of the device)
+        walk    the bank moves on from request to request along the program's walk, `bank` is the place to start
+        """
         if count > 0:
-            self.rows.append((command, bank, row, count, 0, 1, ticks, 0))
+            self.rows.append((command, bank, row, count, 0, 1, ticks, int(walk)))
 
     def barrier(self) -> None:
         """Nothing but row commands overtakes a barrier."""
         self.rows.append((BARRIER, 0, 0, 1, 0, 1, 0, 0))
 
-    def build(self) -> Program:
-        """The program. Raises InputError if it is empty."""
+    def build(self, walk: Sequence[int] = (0,)) -> Program:
+        """The program; `walk`: banks in the order of a walking operation. Raises InputError if it is empty."""
         if not self.rows:
             raise InputError("the program has no requests")
-        return Program(np.array(self.rows, np.int64), np.array([self.channels], np.int64), np.zeros(1, np.int64))
+        return Program(np.array(self.rows, np.int64), np.array([self.channels], np.int64), np.array(walk, np.int64))
 
 
 def run_program(device: PimDevice, program: Program, *, log: bool = False) -> ProgramRun:

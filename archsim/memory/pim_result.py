@@ -46,6 +46,7 @@ class PimResult:
 def make_result(
     device: PimDevice,
     run: ProgramRun,
+    mac: str,
     useful_macs: float,
     charged_macs: float,
     lanes_per_column: float,
@@ -53,15 +54,16 @@ def make_result(
 ) -> PimResult:
     """Turn a run of one stack into a result.
 
+    mac                MAC command of the program
     useful_macs        multiply-adds of the operator on the stack
     charged_macs       multiply-adds whose energy counts
     lanes_per_column   multiply-adds that one column of one bank can take part in
     stacks             counts and energy are those of so many stacks
     """
     seconds = run.ticks * device.tick_s
-    mac = device.config.program.mac
+    peak_bytes = device.peak_bytes_per_tick(mac)
     read_bytes = int(run.counts[device.command(mac)]) * device.config.requests[mac].banks * device.geometry.access_bytes
-    peak_macs_per_tick = device.peak_bytes_per_tick / device.geometry.access_bytes * lanes_per_column
+    peak_macs_per_tick = peak_bytes / device.geometry.access_bytes * lanes_per_column
     total = int(run.split.sum())
     counts = {name: round(int(n) * stacks) for name, n in zip(device.compiled.commands, run.counts, strict=True) if n}
     energy = energy_j(device, run, charged_macs)
@@ -72,7 +74,7 @@ def make_result(
         counts=counts,
         mac_utilisation=useful_macs / (peak_macs_per_tick * run.ticks),
         internal_bandwidth_bytes_per_s=read_bytes * stacks / seconds,
-        internal_bandwidth_share=read_bytes / (device.peak_bytes_per_tick * run.ticks),
+        internal_bandwidth_share=read_bytes / (peak_bytes * run.ticks),
         time_split_s={part: seconds * int(n) / total for part, n in zip(TIME_PARTS, run.split, strict=True)},
         energy_j={part: joules * stacks for part, joules in energy.items()},
     )
