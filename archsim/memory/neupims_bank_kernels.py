@@ -39,19 +39,21 @@ def answer_fast(state: NDArray[np.int64], due: int, tag: int) -> None:
 
 
 @njit(cache=True, nogil=True)
-def pop_mixed(state: NDArray[np.int64]) -> int:
-    """The oldest request waiting on GWRITE's address."""
-    tag = state[at.MIXED + (state[at.MIXED_HEAD] & (at.RESPONSES - 1))]
-    state[at.MIXED_HEAD] += 1
+def pop_mixed(state: NDArray[np.int64], block: int) -> int:
+    """The oldest request waiting on GWRITE's address `block` (0 or 8)."""
+    half = block >> 3
+    tag = state[at.MIXED + half * at.RESPONSES + (state[at.MIXED_HEAD + half] & (at.RESPONSES - 1))]
+    state[at.MIXED_HEAD + half] += 1
     return int(tag)
 
 
 @njit(cache=True, nogil=True)
-def push_mixed(state: NDArray[np.int64], tag: int) -> None:
-    """Join the requests waiting on GWRITE's address."""
-    state[at.MIXED + (state[at.MIXED_TAIL] & (at.RESPONSES - 1))] = tag
-    state[at.MIXED_TAIL] += 1
-    if state[at.MIXED_TAIL] - state[at.MIXED_HEAD] > at.RESPONSES:
+def push_mixed(state: NDArray[np.int64], block: int, tag: int) -> None:
+    """Join the requests waiting on GWRITE's address `block` (0 or 8)."""
+    half = block >> 3
+    state[at.MIXED + half * at.RESPONSES + (state[at.MIXED_TAIL + half] & (at.RESPONSES - 1))] = tag
+    state[at.MIXED_TAIL + half] += 1
+    if state[at.MIXED_TAIL + half] - state[at.MIXED_HEAD + half] > at.RESPONSES:
         state[at.FAULT] = 1
 
 
@@ -161,13 +163,13 @@ def answer_read(
     """Answer an issued read and the equal ones that joined it."""
     due = now + lat[at.P_READ_DUE]
     mixed = lat[at.P_MIXUP] and (block == 0 or block == 8)
-    answer_slowly(state, due, pop_mixed(state) if mixed else tag)
+    answer_slowly(state, due, pop_mixed(state, block) if mixed else tag)
     if marks[block] & 2:
         kept = 0
         for index in range(state[at.SHARED_N]):
             place = at.SHARE + 2 * index
             if state[place] == block:
-                answer_slowly(state, due, pop_mixed(state) if mixed else state[place + 1])
+                answer_slowly(state, due, pop_mixed(state, block) if mixed else state[place + 1])
             else:
                 state[at.SHARE + 2 * kept] = state[place]
                 state[at.SHARE + 2 * kept + 1] = state[place + 1]

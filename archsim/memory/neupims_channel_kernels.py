@@ -8,13 +8,11 @@ from numpy.typing import NDArray
 
 from archsim.memory import neupims_layout_kernels as at
 from archsim.memory.neupims_bank_kernels import answer_fast, enqueue, memory_command, push_mixed
-from archsim.memory.neupims_pim_kernels import HOLD, ISSUED, NOTHING, pim_command, refresh_step
+from archsim.memory.neupims_pim_kernels import NOTHING, pim_command, refresh_step
 
 
 @njit(cache=True, nogil=True)
-def deliver(
-    state: NDArray[np.int64], wheel: NDArray[np.int64], wheel_n: NDArray[np.int64], now: int, tag: int
-) -> None:
+def deliver(state: NDArray[np.int64], wheel: NDArray[np.int64], wheel_n: NDArray[np.int64], now: int, tag: int) -> None:
     """Send one answer due now to the core: at most one per half clock, seen two clocks later."""
     slot = max(2 * now, state[at.LAST_SLOT] + 1)
     state[at.LAST_SLOT] = slot
@@ -29,25 +27,25 @@ def deliver(
 
 @njit(cache=True, nogil=True)
 def answers(state: NDArray[np.int64], wheel: NDArray[np.int64], wheel_n: NDArray[np.int64], now: int) -> None:
-    """Hand over every answer due by now, and end a GWRITE."""
-    while state[at.FAST_HEAD] < state[at.FAST_TAIL]:
-        place = at.FAST + 2 * (state[at.FAST_HEAD] & (at.RESPONSES - 1))
-        if state[place] > now:
-            break
-        deliver(state, wheel, wheel_n, now, state[place + 1])
-        state[at.FAST_HEAD] += 1
-    while state[at.SLOW_HEAD] < state[at.SLOW_TAIL]:
-        place = at.SLOW + 2 * (state[at.SLOW_HEAD] & (at.RESPONSES - 1))
-        if state[place] > now:
-            break
-        deliver(state, wheel, wheel_n, now, state[place + 1])
-        state[at.SLOW_HEAD] += 1
+    """Hand over every answer due by now, those decided first in front, and end a GWRITE."""
     if 0 <= state[at.GWRITE_DONE] <= now:
         deliver(state, wheel, wheel_n, now, state[at.GWRITE_TAG])
         state[at.GWRITE_DONE] = -1
         state[at.GWRITING] = 0
         state[at.BUDGET] = 0
         state[at.NEXT_SCAN] = 0
+    while state[at.SLOW_HEAD] < state[at.SLOW_TAIL]:
+        place = at.SLOW + 2 * (state[at.SLOW_HEAD] & (at.RESPONSES - 1))
+        if state[place] > now:
+            break
+        deliver(state, wheel, wheel_n, now, state[place + 1])
+        state[at.SLOW_HEAD] += 1
+    while state[at.FAST_HEAD] < state[at.FAST_TAIL]:
+        place = at.FAST + 2 * (state[at.FAST_HEAD] & (at.RESPONSES - 1))
+        if state[place] > now:
+            break
+        deliver(state, wheel, wheel_n, now, state[place + 1])
+        state[at.FAST_HEAD] += 1
 
 
 @njit(cache=True, nogil=True)
@@ -64,12 +62,13 @@ def issue(state: NDArray[np.int64], lat: NDArray[np.int64], marks: NDArray[np.ui
         if not refresh_step(state, lat, now):
             memory_command(state, lat, marks, rank, now)
         return
-    if commands > 0 and not state[at.SKIP]:
+    if not state[at.SKIP]:
         if lat[at.P_SINGLE]:
-            if state[at.QUEUED] == 0 or state[at.PIM_MODE]:
-                pim_command(state, lat, now)
+            if state[at.PIM_MODE] or (commands > 0 and state[at.QUEUED] == 0):
+                if commands > 0:
+                    pim_command(state, lat, now)
                 return
-        elif pim_command(state, lat, now) != NOTHING:
+        elif commands > 0 and pim_command(state, lat, now) != NOTHING:
             return
     memory_command(state, lat, marks, -1, now)
 
@@ -94,6 +93,8 @@ def move_read(state: NDArray[np.int64], lat: NDArray[np.int64]) -> None:
                 continue
             state[at.PIM_MOVED] += 1
             state[at.NEXT_SCAN] = 0
+            if state[at.LOCK] == block:
+                state[at.LOCK] = 0
         else:
             if state[at.LENGTH + ((block >> 4) & 31)] >= at.BANK_QUEUE or (lat[at.P_SINGLE] and pim_waits):
                 continue
@@ -115,11 +116,17 @@ def move_write(state: NDArray[np.int64], lat: NDArray[np.int64], marks: NDArray[
         block = state[at.WRITE_Q + 2 * index]
         if state[at.LENGTH + ((block >> 4) & 31)] >= at.BANK_QUEUE:
             continue
-        if marks[block] & 1 or (lat[at.P_MIXUP] and state[at.GWRITES_PENDING] > 0 and (block == 0 or block == 8)):
+        gwrite = lat[at.P_MIXUP] and (block == 0 or block == 8) and state[at.GWRITES_PENDING + (block >> 3)] > 0
+        if marks[block] & 1 or gwrite:
             state[at.DRAIN] = 0
             for read in range(state[at.READS]):
-                if state[at.READ_Q + 2 * read] == block:
+                waiting = state[at.READ_Q + 2 * read]
+                if waiting == block:
                     state[at.LOCK] = block + 1
+                    return
+                if waiting == -2 - block:
+                    state[at.LOCK] = waiting
+                    return
             return
         enqueue(state, block, 1, state[at.WRITE_Q + 2 * index + 1])
         remove(state, at.WRITE_Q, state[at.WRITES], index)
@@ -165,16 +172,16 @@ def accept(state: NDArray[np.int64], lat: NDArray[np.int64], marks: NDArray[np.u
     if lat[at.P_SINGLE]:
         if state[at.READS] >= at.QUEUE:
             return False
-        state[at.READ_Q + 2 * state[at.READS]] = -1
+        state[at.READ_Q + 2 * state[at.READS]] = -2 - block if kind == at.GWRITE else -1
         state[at.READS] += 1
     elif state[at.PIM_TAKEN] - state[at.PIM_MOVED] >= at.QUEUE:
         return False
     state[at.PIM_Q + (state[at.PIM_TAKEN] & (at.PIM_RING - 1))] = word
     state[at.PIM_TAKEN] += 1
     if kind == at.GWRITE:
-        state[at.GWRITES_PENDING] += 1
+        state[at.GWRITES_PENDING + (block >> 3)] += 1
         if lat[at.P_MIXUP]:
-            push_mixed(state, tag)
+            push_mixed(state, block, tag)
     return True
 
 
@@ -204,7 +211,7 @@ def accept_read(
         answer_fast(state, now + 2, tag)
         return True
     if lat[at.P_MIXUP] and (block == 0 or block == 8):
-        push_mixed(state, tag)
+        push_mixed(state, block, tag)
     if marks[block] & 1:
         marks[block] |= 2
         state[at.SHARE + 2 * state[at.SHARED_N]] = block

@@ -16,7 +16,7 @@ PIM_QUEUE = 128  # entries of the PIM command queue
 PIM_RING = 256  # holds PIM transactions and PIM commands, in order
 RESPONSES = 1024  # ring of answers under way
 POOL = BANKS * BANK_QUEUE
-SHARED = 64  # reads answered together with an equal pending one
+SHARED = 2048  # reads answered together with an equal pending one
 FAR = 1 << 60
 
 # ---- request word: kind | block or row or composites << 4 | tag << 31
@@ -33,8 +33,16 @@ REF_PENDING, REF_RANK, SKIP, BUDGET, GWRITING, GWRITE_DONE, GWRITE_TAG = 0, 1, 2
 DRAIN, LOCK, LAST_BANK, READS, WRITES, NEXT_SCAN, READS_STUCK = 7, 8, 9, 10, 11, 12, 13
 PIM_TAKEN, PIM_MOVED, PIM_ISSUED, QUEUED, FREE = 14, 15, 16, 17, 18
 SLOW_HEAD, SLOW_TAIL, FAST_HEAD, FAST_TAIL, LAST_SLOT, WAKE = 19, 20, 21, 22, 23, 24
-PIM_MODE, HEADER_ROW, RESULTS_LEFT, FIRST_COMP, PIM_NEXT, GWRITES_PENDING = 25, 26, 27, 28, 29, 30
-MIXED_HEAD, MIXED_TAIL, SHARED_N, FAULT = 32, 33, 34, 35
+PIM_MODE, HEADER_ROW, RESULTS_LEFT, FIRST_COMP, PIM_NEXT, GWRITES_PENDING = (
+    25,
+    26,
+    27,
+    28,
+    29,
+    30,
+)  # two counts: GWRITE's column 0, column 8
+SHARED_N, FAULT = 34, 35
+MIXED_HEAD, MIXED_TAIL = 74, 76  # of column 0, of column 8
 # requests on their way: pushed by the core, entered into the network, arrived at the memory side, taken; NPU side, PIM side
 PUSHED, ENTERED, ARRIVED, TAKEN = 36, 38, 40, 42
 NET_ENTERED, NET_ARRIVED, NET_TAKEN = 44, 45, 46
@@ -58,7 +66,7 @@ PIM_Q = WRITE_Q + 2 * QUEUE
 SLOW = PIM_Q + PIM_RING  # (due, tag): answers a fixed 16 clocks after issue
 FAST = SLOW + 2 * RESPONSES  # (due, tag): posted writes, single COMPs
 MIXED = FAST + 2 * RESPONSES  # tags waiting for an answer on GWRITE's address
-SHARE = MIXED + RESPONSES  # (block, tag)
+SHARE = MIXED + 2 * RESPONSES  # (block, tag)
 NODES = SHARE + 2 * SHARED  # (block << 1 | write, tag, next)
 STATE_SIZE = NODES + 3 * POOL
 

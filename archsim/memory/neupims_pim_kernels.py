@@ -7,8 +7,15 @@ from numba import njit
 from numpy.typing import NDArray
 
 from archsim.memory import neupims_layout_kernels as at
-from archsim.memory.neupims_bank_kernels import activate, answer_fast, answer_slowly, count_hits, note_open, precharge
-from archsim.memory.neupims_bank_kernels import pop_mixed as pop_mixed
+from archsim.memory.neupims_bank_kernels import (
+    activate,
+    answer_fast,
+    answer_slowly,
+    count_hits,
+    note_open,
+    pop_mixed,
+    precharge,
+)
 from archsim.memory.neupims_timing_kernels import (
     activate_clock,
     after_comp,
@@ -105,9 +112,10 @@ def gwrite_step(state: NDArray[np.int64], lat: NDArray[np.int64], word: int, now
         after_gwrite(state, lat, now)
         state[at.COUNTS + at.N_GWRITE] += 1
         state[at.PIM_ISSUED] += 1
-        state[at.GWRITES_PENDING] -= 1
+        block = (word >> 4) & 0x7FFFFFF
+        state[at.GWRITES_PENDING + (block >> 3)] -= 1
         state[at.GWRITE_DONE] = now + lat[at.P_GWRITE]
-        state[at.GWRITE_TAG] = pop_mixed(state) if lat[at.P_MIXUP] else word >> 31
+        state[at.GWRITE_TAG] = pop_mixed(state, block) if lat[at.P_MIXUP] else word >> 31
         return ISSUED
     return NOTHING
 

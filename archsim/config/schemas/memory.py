@@ -173,3 +173,35 @@ class Memory(Preset):
     channels_per_package: int = Field(default=1, ge=1)
     idd: IddCurrents | None = None
     energy_per_bit: EnergyPerBit | None = None
+
+    @property
+    def transaction_bytes(self) -> int:
+        """Bytes of one burst."""
+        return self.standard.burst_beats * self.organization.width_bits // 8
+
+    @property
+    def peak_bandwidth_bytes_per_s(self) -> float:
+        """Pin rate x data pins, one channel."""
+        paths = self.organization.count.get("pseudochannel", 1)
+        return self.data_rate_mtps * 1e6 * self.organization.width_bits * paths / 8
+
+    @property
+    def package_bandwidth_bytes_per_s(self) -> float:
+        """All channels of a package."""
+        return self.peak_bandwidth_bytes_per_s * self.channels_per_package
+
+    @property
+    def channel_bytes(self) -> int:
+        """Capacity of one channel."""
+        banks = 1
+        for count in self.organization.count.values():
+            banks *= count
+        bursts = self.organization.columns // self.standard.burst_beats
+        return self.transaction_bytes * bursts * self.organization.rows * banks
+
+    @property
+    def activate_bound_bytes_per_s(self) -> float:
+        """One burst an activate, four activates in tFAW, all ranks or pseudo channels: the limit of random access."""
+        scopes = self.organization.count.get("pseudochannel", self.organization.count.get("rank", 1))
+        window_ps = self.timing.get("tFAW", 0.0) * self.ck_ps
+        return 4e12 * self.transaction_bytes * scopes / window_ps if window_ps > 0 else 0.0
