@@ -95,7 +95,8 @@ def clock(tb: Tables, ops: Ints, s: State, k: int, t: int) -> None:
         s.reg[k, NEXT_REFRESH] += tb.par[INTERVAL]
     if s.reg[k, PENDING] > 0:
         retry = refresh_slot(tb, s, k, t)
-        buses = 3 ^ (1 << tb.cmd[tb.par[REFRESH_CMD], BUS])
+        used = tb.cmd[tb.par[REFRESH_CMD], BUS]
+        buses = 2 - used if used < 2 else 0
         slot = 1
     while True:
         while s.reg[k, SEGS] > 0 and ops[s.queue[k, 0, 0], CMD] == BARRIER:
@@ -116,7 +117,7 @@ def clock(tb: Tables, ops: Ints, s: State, k: int, t: int) -> None:
                 rest = t + 1
             break
         slot = 1
-        buses = 1 - used + 1 if used < 2 else 0
+        buses = 2 - used if used < 2 else 0  # the other one of buses 0 (bit 1) and 1 (bit 2)
     plan(tb, s, k, t, head, min(rest, retry))
 
 

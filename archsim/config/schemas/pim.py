@@ -97,18 +97,19 @@ class AttAccProgram(Config):
 
 
 class GemvProgram(Config):
-    """Matrix times vector in every bank at once: operand in, rows of MACs, result out."""
+    """Matrix times vector in every bank at once: operand in, columns of MACs, sums out."""
 
     type: Literal["gemv"] = "gemv"
     mac: str
-    operands: str = Field(description="command that writes one burst of the vector into the device")
-    result: str = Field(description="command that brings one burst of results out")
-    operand_columns: int = Field(ge=1, description="bursts of the vector that the operand buffer holds")
-    operands_per_load: int = Field(
-        default=1, ge=1, description="MAC columns that one operand burst feeds before the next"
+    operands: str = Field(description="command that writes one burst of the vector to all units")
+    result: str = Field(description="command that brings one burst of sums out")
+    stationary: Literal["operand", "result"] = Field(
+        description="operand: a piece of the vector stays while all matrix rows pass, their sums leave every time; "
+        "result: the sums stay while the vector passes"
     )
-    outputs_per_result: int = Field(ge=1, description="sums of one channel that one `result` brings out")
-    rows_per_pass: int = Field(ge=1, description="matrix rows that one pass over the operand buffer accumulates")
+    operand_columns: int = Field(ge=1, description="bursts of the vector that the operand buffer holds")
+    accumulators: int = Field(default=1, ge=1, description="sums that each unit keeps")
+    results_per_pass: int = Field(default=1, ge=1, description="`result` commands that drain one sum of every unit")
 
 
 Program = Annotated[AttAccProgram | GemvProgram, Field(discriminator="type")]
