@@ -34,7 +34,7 @@ _PUBLIC = {
     "simulate_memory": "archsim.memory",
     "validate": "archsim.validation",
 }
-__all__ = ["__version__", *_PUBLIC]
+__all__ = ["__version__", *_PUBLIC]  # noqa: PLE0604
 
 
 def __getattr__(name: str) -> Any:

@@ -155,5 +155,3 @@ class Report:
         result = asdict(replace(self, timeline=None, configuration={}))
         del result["timeline"], result["configuration"]
         return {"schema": REPORT_SCHEMA, **result}
-
-

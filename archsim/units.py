@@ -17,7 +17,10 @@ _YEAR_S = 365.25 * 24 * 3600.0
 
 # dimension -> {unit symbol: (factor to SI, whether a prefix may stand before it)}
 DIMENSIONS: dict[str, dict[str, tuple[float, bool]]] = {
-    "s": {"s": (1.0, True), "min": (60.0, False), "h": (3600.0, False), "day": (86400.0, False), "year": (_YEAR_S, False)},
+    "s": {
+        "s": (1.0, True), "min": (60.0, False), "h": (3600.0, False),
+        "day": (86400.0, False), "year": (_YEAR_S, False),
+    },
     "Hz": {"Hz": (1.0, True)},
     "byte": {"B": (1.0, True), "byte": (1.0, False), "bytes": (1.0, False), "b": (0.125, True), "bit": (0.125, True)},
     "byte/s": {"B/s": (1.0, True), "b/s": (0.125, True), "bit/s": (0.125, True)},
@@ -30,7 +33,9 @@ DIMENSIONS: dict[str, dict[str, tuple[float, bool]]] = {
     "A": {"A": (1.0, True)},
     "m2": {"m2": (1.0, False), "mm2": (1e-6, False), "cm2": (1e-4, False), "um2": (1e-12, False)},
     "usd": {"USD": (1.0, False), "$": (1.0, False)},
-    "usd/byte": {"USD/GB": (1e-9, False), "$/GB": (1e-9, False), "USD/GiB": (2.0**-30, False), "$/GiB": (2.0**-30, False)},
+    "usd/byte": {
+        "USD/GB": (1e-9, False), "$/GB": (1e-9, False), "USD/GiB": (2.0**-30, False), "$/GiB": (2.0**-30, False),
+    },
     "usd/J": {"USD/kWh": (1 / 3.6e6, False), "$/kWh": (1 / 3.6e6, False)},
     "kg/J": {"g/kWh": (1e-3 / 3.6e6, False), "kg/kWh": (1 / 3.6e6, False)},
     "kg/byte": {"g/GB": (1e-12, False), "kg/GB": (1e-9, False)},

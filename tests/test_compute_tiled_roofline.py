@@ -24,6 +24,7 @@ MODELS = {
     "MT-530B": (105, 20480, 128, 4, "gelu"),
     "OPT-66B": (64, 9216, 72, 4, "relu"),
 }
+ATTACC = ("timing.register_traffic=products", "timing.matmul_blocks=count")
 GPUS = {"A100a": "a100-hbm3", "H100": "h100"}
 ACTIVATION_FLOP = {"relu": 1, "gelu": 8, "glu": 9}
 
@@ -36,7 +37,7 @@ class _Step:
         self.layers, self.hidden, self.heads, self.factor, self.activation = MODELS[row["model"]]
         self.tp, self.batch = int(row["num_gpu"]), int(row["batch"])
         self.element = 2.0 if row["dtype"] == "W16A16" else 1.0
-        self.gpu = load("gpu", GPUS[row["gpu"]], ("timing.register_traffic=products", "timing.matmul_blocks=count",))
+        self.gpu = load("gpu", GPUS[row["gpu"]], ATTACC)
         self.link = load("link", "nvlink3-attacc" if row["gpu"] == "A100a" else "nvlink4-attacc")
         self.seconds: dict[str, float] = {}
         self.joules: dict[str, float] = {}
@@ -200,7 +201,7 @@ def test_a_core_too_small_for_any_tile_is_refused() -> None:
 def test_physical_register_traffic_counts_bytes_and_products() -> None:
     op = Operation("matmul", 1, 2048, 128, count=100)
     ours = gpu.time_operation(load_gpu(), op).energy_j["register"]
-    peer = gpu.time_operation(load("gpu", "a100-hbm3", ("timing.register_traffic=products", "timing.matmul_blocks=count",)), op).energy_j["register"]
+    peer = gpu.time_operation(load("gpu", "a100-hbm3", ATTACC), op).energy_j["register"]
     assert ours == pytest.approx(peer * 2 * 100)
 
 

@@ -17,5 +17,6 @@ _ROWS = list(csv.DictReader(line for line in _FILE.read_text().splitlines() if n
 def test_decode_step_matches_the_attacc_simulator(row):
     step_s, step_j = decode_step(row)
     assert step_s * 1e3 == pytest.approx(float(row["gen_step_ms"]), rel=1e-3)
-    if row["attn_device"] in ("NONE", "CPU"):
-        assert step_j * 1e9 == pytest.approx(float(row["gen_step_energy_nJ"]), rel=1e-3)
+    # rows with PIM come from a cache made by older code, whose command counts differ for odd numbers of iterations
+    tolerance = 1e-3 if row["attn_device"] in ("NONE", "CPU") else 2e-2
+    assert step_j * 1e9 == pytest.approx(float(row["gen_step_energy_nJ"]), rel=tolerance)

@@ -30,6 +30,11 @@ class AttentionCost:
     time_split_s: dict[str, float]
     uncounted_s: float = 0.0
 
+    @property
+    def bound(self) -> str:
+        """What took most of the time, e.g. `pim-mac`."""
+        return f"pim-{max(self.time_split_s, key=lambda part: self.time_split_s[part])}" if self.time_split_s else "pim"
+
 
 AttentionModel = Callable[[Pim | NeupimsDevice, PimAttention], AttentionCost]
 

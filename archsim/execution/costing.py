@@ -80,7 +80,7 @@ class Costing:
             2.0 * work.heads_per_device * work.context_tokens * work.head_size * work.kv_element_bytes * work.devices
         )
         seconds, uncounted_s = found.seconds, found.uncounted_s
-        return CostedTask(task, work.unit, seconds, energy, work.flop, moved, "pim", uncounted_s=uncounted_s)
+        return CostedTask(task, work.unit, seconds, energy, work.flop, moved, found.bound, uncounted_s=uncounted_s)
 
     def _coprocessed(self, task: PlannedTask, work: Coprocessed) -> CostedTask:
         alone = self._compute(task, work.compute)

@@ -1,12 +1,14 @@
 """Kind `attacc-system`: decode steps of whole machines, as the public AttAcc simulator computes them.
 
 Columns: see the README beside the reference data. The attention time of rows with PIM is taken from the row
-(gen_matmul_ms / layers), so that this kind judges everything around the PIM; `attacc-attention` judges the PIM.
+(gen_matmul_ms / layers), so that this kind judges everything around the PIM; `attacc-attention` judges the PIM. The
+energy of attention in memory is simulated, at the mean KV length of the steps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,8 +16,9 @@ from typing import Any
 from archsim.config import load_model, load_system
 from archsim.config.schemas.model import Model
 from archsim.config.schemas.pim import Pim
+from archsim.config.schemas.pim_neupims import NeupimsDevice
 from archsim.config.schemas.system import System
-from archsim.execution.attention import AttentionCost, reference_softmax_s
+from archsim.execution.attention import AttentionCost, AttentionModel, reference_softmax_s, simulated_attention
 from archsim.execution.evaluation import evaluation
 from archsim.mapping.plan import PimAttention
 from archsim.validation.registry import KINDS
@@ -61,8 +64,7 @@ class AttAccSystem:
             reasons.append(reason)
             columns["gen_step_ms"].append(None if step_s is None else step_s * 1e3)
             columns["throughput_tok_s"].append(None if step_s is None else float(row["batch"]) / step_s)
-            with_pim = row["attn_device"] not in ("NONE", "CPU")
-            columns["gen_step_energy_nJ"].append(None if step_j is None or with_pim else step_j * 1e9)
+            columns["gen_step_energy_nJ"].append(None if step_j is None else step_j * 1e9)
         return columns, reasons
 
 
@@ -77,7 +79,8 @@ def decode_step(row: Row) -> tuple[float, float]:
     """Mean decode step of a row: seconds and joules."""
     system = _system(row["attn_device"], row["gpu"], row["num_gpu"], row["pipeopt"], row["ffopt"], row["powerlimit"])
     model = _model(MODELS[row["model"]], DTYPES[row["dtype"]])
-    attention = _measured_attention(float(row["gen_matmul_ms"]) * 1e-3 / model.layers)
+    mean_tokens = int(row["lin_tok"]) + int(row["lout_tok"]) // 2
+    attention = _measured_attention(float(row["gen_matmul_ms"]) * 1e-3 / model.layers, mean_tokens)
     found = evaluation(
         system, model, int(row["batch"]), int(row["lin_tok"]), int(row["lout_tok"]), exact=True, attention=attention
     )
@@ -85,8 +88,16 @@ def decode_step(row: Row) -> tuple[float, float]:
     return found.decode.seconds, found.decode.joules
 
 
-def _measured_attention(seconds: float) -> Callable[[Pim, PimAttention], AttentionCost]:
-    return lambda pim, work: AttentionCost(seconds, {}, {}, reference_softmax_s(pim, work))
+def _measured_attention(seconds: float, mean_tokens: int) -> AttentionModel:
+    energy_j: dict[str, float] = {}
+
+    def attention(pim: Pim | NeupimsDevice, work: PimAttention) -> AttentionCost:
+        assert isinstance(pim, Pim)
+        if not energy_j:
+            energy_j.update(simulated_attention(pim, replace(work, context_tokens=mean_tokens)).energy_j)
+        return AttentionCost(seconds, energy_j, {}, reference_softmax_s(pim, work))
+
+    return attention
 
 
 @cache
