@@ -82,7 +82,7 @@ def run_energy_j(
         organization = device.organization
         burst_s = tx_bytes * 8 / organization.width_bits / (device.data_rate_mtps * 1e6)
         times = Durations(seconds("tRAS"), seconds("tRP"), seconds("tRFC", "tRFC_ab"), seconds("tRFC_pb"), burst_s)
-        devices = organization.width_bits / organization.dq_bits
+        devices = organization.width_bits / (device.idd.device_width_bits or organization.dq_bits)
         return idd_energy_j(device.idd, activity, times, devices), device.sources.get("idd", "IDD currents")
     if device.energy_per_bit is not None:
         energy = per_bit_energy_j(device.energy_per_bit, activity, tx_bytes)
