@@ -100,8 +100,8 @@ class Schedule:
         busy_ps = np.bincount(rows["resource"], rows["duration_ps"], minlength=len(self.table.resources))
         times = np.unique(np.concatenate([[0], self.start_ps, self.end_ps]))
         owner = np.full(times.size - 1, operators)
+        first, last = np.searchsorted(times, self.start_ps), np.searchsorted(times, self.end_ps)
         # the busiest resource is painted last, over the others
-        for task in np.argsort(busy_ps[rows["resource"]], kind="stable"):
-            first, last = np.searchsorted(times, (self.start_ps[task], self.end_ps[task]))
-            owner[first:last] = rows["operator"][task]
+        for task in np.argsort(busy_ps[rows["resource"]], kind="stable").tolist():
+            owner[first[task] : last[task]] = rows["operator"][task]
         return np.bincount(owner, np.diff(times), minlength=operators + 1) / PS_PER_S
