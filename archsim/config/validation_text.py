@@ -19,7 +19,7 @@ def explain(error: ValidationError, document: Document, file: Path, schema: type
     first = findings[0]
     path = real_path(first["loc"], document.value)
     place = document.mark(path)
-    problem = _problem(first, path, schema)
+    problem = _problem(first, path, schema, document.value)
     if len(findings) > 1:
         problem += f" (and {len(findings) - 1} more)"
     source, line = place if place else (str(file), None)
@@ -46,11 +46,11 @@ def real_path(location: tuple[str | int, ...], value: Any) -> Path_:
     return tuple(path)
 
 
-def _problem(finding: Any, path: Path_, schema: type[BaseModel]) -> str:
+def _problem(finding: Any, path: Path_, schema: type[BaseModel], value: Any) -> str:
     kind, context = finding["type"], finding.get("ctx", {})
     found = _short(finding.get("input"))
     if kind == "extra_forbidden":
-        allowed = _fields_at(schema, path[:-1])
+        allowed = _fields_at(schema, path[:-1], value)
         listed = f" (allowed: {', '.join(sorted(allowed))})" if allowed else ""
         return f"unknown key{suggest(str(path[-1]), allowed)}{listed}"
     if kind == "missing":
@@ -76,12 +76,36 @@ def _names(expected: str) -> list[str]:
     return [part.strip(" '\"") for part in expected.replace(" or ", ",").split(",")]
 
 
-def _fields_at(schema: Any, path: Path_) -> list[str]:
-    """Names of the fields of the model found by walking `path` from `schema`; empty if it is not a model."""
-    candidates = _models(schema)
+def _fields_at(schema: Any, path: Path_, value: Any) -> list[str]:
+    """Names of the fields of the model found by walking `path` from `schema`; empty if it is not a model.
+
+    Of the members of a union those count whose fixed fields (`type: gpu`) agree with the document's `value`.
+    """
+    candidates = _fitting(_models(schema), value)
     for part in path:
-        candidates = [inner for model in candidates for inner in _step(model, part)]
+        value = _inside(value, part)
+        candidates = _fitting([inner for model in candidates for inner in _step(model, part)], value)
     return sorted({name for model in candidates for name in model.model_fields})
+
+
+def _fitting(models: list[type[BaseModel]], value: Any) -> list[type[BaseModel]]:
+    if not isinstance(value, dict):
+        return models
+    return [model for model in models if all(_agrees(model, name, value[name]) for name in value)] or models
+
+
+def _agrees(model: type[BaseModel], name: str, found: Any) -> bool:
+    field = model.model_fields.get(name)
+    if field is None or typing.get_origin(field.annotation) is not typing.Literal:
+        return True
+    return found in typing.get_args(field.annotation)
+
+
+def _inside(value: Any, part: str | int) -> Any:
+    try:
+        return value[part]
+    except (KeyError, IndexError, TypeError):
+        return None
 
 
 def _step(model: type[BaseModel], part: str | int) -> list[type[BaseModel]]:

@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
 
 from archsim.results import OperatorResult, Report
 from archsim.units import format_bytes, format_si
 
-_WIDE, _MEDIUM = 110, 84  # columns of a terminal from which on more columns of the operator table are shown
+DROPPED_FIRST = ("FLOP", "bytes", "count", "hidden", "share")  # columns a narrow operator table does without
 
 
 def print_report(report: Report, console: Console) -> None:
@@ -23,7 +24,7 @@ def print_report(report: Report, console: Console) -> None:
         f"batch {request.batch}, {request.input_len} tokens in, {request.output_len} out"
     )
     console.print(_summary(report))
-    console.print(_operators(report.operators, console.width))
+    console.print(_operators(report.operators, console))
 
 
 def _summary(report: Report) -> Table:
@@ -129,26 +130,38 @@ def shares(parts: Mapping[str, float], most: int = 6) -> str:
     return ", ".join(text)
 
 
-def _operators(operators: Sequence[OperatorResult], width: int) -> Table:
-    """The operator table; narrow terminals drop FLOP and bytes first, then count and the hidden time."""
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, title="operators of the prefill and of one decode step")
-    levels = {"count": _MEDIUM, "hidden": _MEDIUM, "FLOP": _WIDE, "bytes": _WIDE}
-    texts = ("phase", "operator", "unit")
-    columns = [*texts, "count", "time", "share", "hidden", "energy", "FLOP", "bytes", "bound"]
-    shown = [name for name in columns if width >= levels.get(name, 0)]
-    for name in shown:
-        left = name in (*texts, "bound")
-        table.add_column(name, justify="left" if left else "right", no_wrap=True)
-    phases = list(dict.fromkeys(operator.phase for operator in operators))
-    for phase in phases:
-        rows = [operator for operator in operators if operator.phase == phase]
-        step_s = sum(row.seconds - row.overlap_s for row in rows)
-        for row in rows:
-            cells = _cells(row, step_s)
-            table.add_row(*(cells[name] for name in shown))
-        total = _total(phase, rows, step_s)
-        table.add_row(*(total[name] for name in shown), style="bold", end_section=True)
+def _operators(operators: Sequence[OperatorResult], console: Console) -> Table:
+    """The operator table; columns are left out, the least telling first, until the rest fits the terminal whole."""
+    dropped: set[str] = set()
+    for name in (None, *DROPPED_FIRST):
+        dropped |= {name} if name else set()
+        table = _operator_table(operators, dropped)
+        if Measurement.get(console, console.options.update(width=1000), table).maximum <= console.width:
+            break
     return table
+
+
+def _operator_table(operators: Sequence[OperatorResult], dropped: set[str]) -> Table:
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, title="operators of the prefill and of one decode step")
+    texts = ("phase", "operator", "unit", "bound")
+    columns = ("phase", "operator", "unit", "count", "time", "share", "hidden", "energy", "FLOP", "bytes", "bound")
+    phases = [_phase_rows(operators, phase) for phase in dict.fromkeys(operator.phase for operator in operators)]
+    shown = [name for name in columns if name not in dropped]
+    for name in shown:
+        widest = max(len(name), *(len(cells[name]) for rows in phases for cells in rows))
+        table.add_column(name, justify="left" if name in texts else "right", no_wrap=True, min_width=widest)
+    for rows in phases:
+        for cells in rows[:-1]:
+            table.add_row(*(cells[name] for name in shown))
+        table.add_row(*(rows[-1][name] for name in shown), style="bold", end_section=True)
+    return table
+
+
+def _phase_rows(operators: Sequence[OperatorResult], phase: str) -> list[dict[str, str]]:
+    """The cells of every operator of a phase, and last those of their total."""
+    rows = [operator for operator in operators if operator.phase == phase]
+    step_s = sum(row.seconds - row.overlap_s for row in rows)
+    return [*(_cells(row, step_s) for row in rows), _total(phase, rows, step_s)]
 
 
 def _cells(row: OperatorResult, step_s: float) -> dict[str, str]:
