@@ -33,13 +33,18 @@ def push_request(
 @njit(cache=True, nogil=True)
 def push_blocks(
     states: NDArray[np.int64], queue: NDArray[np.int64], side: int, blocks: NDArray[np.int64], n: int, kind: int,
-    tag: int, now: int,
+    tag: int, spread: bool, now: int,
 ) -> None:  # fmt: skip
-    """Hand the first n blocks over, in order."""
+    """Hand the first n blocks over, in order.
+
+    spread: rotate the channels from one group of blocks to the next, so that strided data uses all of them.
+    """
     channels = states.shape[0]
     for index in range(n):
-        block = blocks[index]
-        push_request(states, queue, side, block % channels, kind | (block // channels) << 4 | tag << 31, now)
+        group, channel = blocks[index] // channels, blocks[index] % channels
+        if spread:
+            channel = (channel + group + group // channels) % channels
+        push_request(states, queue, side, channel, kind | group << 4 | tag << 31, now)
 
 
 @njit(cache=True, nogil=True)

@@ -7,7 +7,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from archsim.memory import neupims_layout_kernels as at
-from archsim.memory.neupims_bank_kernels import answer_fast, enqueue, memory_command, push_mixed
+from archsim.memory.neupims_bank_kernels import answer_fast, enqueue, memory_command, pop_mixed, push_mixed
 from archsim.memory.neupims_pim_kernels import NOTHING, pim_command, refresh_step
 
 
@@ -26,10 +26,13 @@ def deliver(state: NDArray[np.int64], wheel: NDArray[np.int64], wheel_n: NDArray
 
 
 @njit(cache=True, nogil=True)
-def answers(state: NDArray[np.int64], wheel: NDArray[np.int64], wheel_n: NDArray[np.int64], now: int) -> None:
+def answers(
+    state: NDArray[np.int64], lat: NDArray[np.int64], wheel: NDArray[np.int64], wheel_n: NDArray[np.int64], now: int
+) -> None:
     """Hand over every answer due by now, those decided first in front, and end a GWRITE."""
     if 0 <= state[at.GWRITE_DONE] <= now:
-        deliver(state, wheel, wheel_n, now, state[at.GWRITE_TAG])
+        answered = pop_mixed(state, state[at.GWRITE_TAG]) if lat[at.P_MIXUP] else state[at.GWRITE_TAG]
+        deliver(state, wheel, wheel_n, now, answered)
         state[at.GWRITE_DONE] = -1
         state[at.GWRITING] = 0
         state[at.BUDGET] = 0
@@ -166,9 +169,9 @@ def accept(state: NDArray[np.int64], lat: NDArray[np.int64], marks: NDArray[np.u
     """Offer a request to the controller. Returns whether its queue had room."""
     kind, block, tag = word & 15, (word >> 4) & 0x7FFFFFF, word >> 31
     if kind == at.WRITE:
-        return accept_write(state, marks, block, tag, now)
+        return bool(accept_write(state, marks, block, tag, now))
     if kind == at.READ:
-        return accept_read(state, lat, marks, block, tag, now)
+        return bool(accept_read(state, lat, marks, block, tag, now))
     if lat[at.P_SINGLE]:
         if state[at.READS] >= at.QUEUE:
             return False
@@ -284,7 +287,7 @@ def channel_clock(
     pim: NDArray[np.int64], order: NDArray[np.uint8], wheel: NDArray[np.int64], wheel_n: NDArray[np.int64], now: int,
 ) -> None:  # fmt: skip
     """One clock of one channel and of the network in front of it."""
-    answers(state, wheel, wheel_n, now)
+    answers(state, lat, wheel, wheel_n, now)
     issue(state, lat, marks, now)
     move_transaction(state, lat, marks)
     if state[at.NET_TAKEN] < state[at.NET_ENTERED] or (

@@ -43,7 +43,7 @@ PIM_MODE, HEADER_ROW, RESULTS_LEFT, FIRST_COMP, PIM_NEXT, GWRITES_PENDING = (
 )  # two counts: GWRITE's column 0, column 8
 SHARED_N, FAULT = 34, 35
 MIXED_HEAD, MIXED_TAIL = 74, 76  # of column 0, of column 8
-# requests on their way: pushed by the core, entered into the network, arrived at the memory side, taken; NPU side, PIM side
+# requests on their way: pushed by the core, entered into the network, arrived at the memory side, taken; NPU, PIM
 PUSHED, ENTERED, ARRIVED, TAKEN = 36, 38, 40, 42
 NET_ENTERED, NET_ARRIVED, NET_TAKEN = 44, 45, 46
 OPEN_BANKS, PIM_OPEN_BANKS, OPEN_SINCE, PIM_OPEN_SINCE, OPEN_TIME, PIM_OPEN_TIME = 48, 50, 52, 54, 56, 58

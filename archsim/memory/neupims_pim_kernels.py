@@ -13,7 +13,6 @@ from archsim.memory.neupims_bank_kernels import (
     answer_slowly,
     count_hits,
     note_open,
-    pop_mixed,
     precharge,
 )
 from archsim.memory.neupims_timing_kernels import (
@@ -55,7 +54,7 @@ def refresh_step(state: NDArray[np.int64], lat: NDArray[np.int64], now: int) -> 
             if max(state[at.B_PRE + bank], state[at.C_PRE]) <= now:
                 precharge(state, lat, bank, now)
                 return True
-        if state[at.PIM_ROW + bank] >= 0:
+        elif state[at.PIM_ROW + bank] >= 0:
             closed = False
             if state[at.B_PIM_PRE + bank] <= now:
                 pim_precharge(state, lat, bank, now)
@@ -115,7 +114,7 @@ def gwrite_step(state: NDArray[np.int64], lat: NDArray[np.int64], word: int, now
         block = (word >> 4) & 0x7FFFFFF
         state[at.GWRITES_PENDING + (block >> 3)] -= 1
         state[at.GWRITE_DONE] = now + lat[at.P_GWRITE]
-        state[at.GWRITE_TAG] = pop_mixed(state, block) if lat[at.P_MIXUP] else word >> 31
+        state[at.GWRITE_TAG] = block if lat[at.P_MIXUP] else word >> 31
         return ISSUED
     return NOTHING
 
@@ -211,7 +210,7 @@ def compute_step(state: NDArray[np.int64], lat: NDArray[np.int64], word: int, ro
         return NOTHING
     opened = open_groups(state, lat, rows, now)
     if opened != HOLD:
-        return opened
+        return int(opened)
     kind = word & 15
     ready = state[at.C_READRES] if kind == at.READRES else state[at.C_COMPS]
     if ready > now:

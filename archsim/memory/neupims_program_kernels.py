@@ -1,6 +1,6 @@
 """PIM programs of attention: GWRITE, P_HEADER and composites of K.q and logits.V, request after request.
 
-K: row of bank b holds `row_elements` consecutive embedding elements of token b (several heads); V: the head size is spread
+K: row of bank b holds `row_elements` consecutive embedding elements of token b (several heads); V: the head size lies
 over the banks and the sequence runs along the row. Source: NeuPIMs simulator, casys-kaist/NeuPIMs f299af3.
 """
 
@@ -44,10 +44,10 @@ def put_composite(
 ) -> int:  # fmt: skip
     """A composite of `comps` COMPs and a READRES, or its single commands."""
     if not single:
-        return put(words, channels, n, channel, at.COMPS, comps, tag)
+        return int(put(words, channels, n, channel, at.COMPS, comps, tag))
     for _ in range(comps):
         n = put(words, channels, n, channel, at.COMP, 0, plain)
-    return put(words, channels, n, channel, at.READRES, 0, tag)
+    return int(put(words, channels, n, channel, at.READRES, 0, tag))
 
 
 @njit(cache=True, nogil=True)
@@ -55,7 +55,7 @@ def key_program(
     words: NDArray[np.int64], channels: NDArray[np.int64], left: NDArray[np.int64], shape: NDArray[np.int64],
     seq: NDArray[np.int64], channel: NDArray[np.int64], slot: int,
 ) -> int:  # fmt: skip
-    """K.q of every request: fills the flat program and the answers each (request, head) waits for; returns its length."""
+    """K.q of all requests: fills the flat program and the answers each (request, head) awaits; returns its length."""
     heads, per_row = shape[A_HEADS], max(1, shape[A_ROW_ELEMENTS] // shape[A_HEAD_DIM])
     comps = -(-shape[A_HEAD_DIM] // shape[A_LANE])
     plain = slot << SLOT | PLAIN

@@ -97,7 +97,7 @@ class NeupimsDefects(Config):
     whole_blocks: bool | None = Field(default=None, description="partial blocks cost as much as whole ones")
     repeated_boundary: bool | None = Field(default=None, description="a request is repeated where an operator is split")
     instant_vector_queue: bool | None = Field(default=None, description="a busy vector unit delays nothing")
-    serial_heads: bool | None = Field(default=None, description="V of any request waits for K of all")
+    fused_attention: bool | None = Field(default=None, description="NPU-only attention is one dependent chain")
 
 
 class NeupimsDevice(Preset):
