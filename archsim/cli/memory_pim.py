@@ -120,7 +120,7 @@ def show(console: Console, device: str, program: str, result: PimResult) -> None
 def write_hdf5(path: Path, config: Pim, device: PimDevice, program: Program, document: dict[str, Any]) -> None:
     """/summary and /commands/<channel>, one group for each class of channels that do the same."""
     from archsim.memory.pim_commands import command_log
-    from archsim.report.hdf5 import new_file, write_columns, write_summary
+    from archsim.report.hdf5 import Column, new_file, write_columns, write_summary
 
     logs = command_log(device, program)
     with new_file(path, SCHEMA, config.model_dump(mode="json")) as file:
@@ -128,7 +128,7 @@ def write_hdf5(path: Path, config: Pim, device: PimDevice, program: Program, doc
         for log in logs:
             group = file.create_group(f"commands/{log.channels[0]}")
             group.attrs["channels"] = f"{log.channels[0]} to {log.channels[1] - 1} of one stack do the same"
-            columns = {
+            columns: dict[str, Column] = {
                 "tick": (log.tick, "1", "clock of issue"),
                 "time_s": (log.time_s, "s", "time of issue"),
                 "name": (log.command, "", "command"),

@@ -115,7 +115,7 @@ def emit_steps(
 @inner
 def emit_all(ops: Ints, n: int, cmd: int, banks: Ints, repeat: int, valid: int) -> int:
     """Every step of a list of moves to the first `valid` channels."""
-    return emit_steps(ops, n, cmd, banks, repeat, np.int64(0), banks.size * repeat, np.int64(0), valid)
+    return emit_steps(ops, n, cmd, banks, repeat, 0, banks.size * repeat, 0, valid)
 
 
 @outlined

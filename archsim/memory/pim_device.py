@@ -12,6 +12,7 @@ from archsim.errors import ConfigError, unknown_name
 from archsim.memory.pim_state_kernels import (
     BARRIER_COSTS,
     BUSY,
+    EVERY_CLOCK,
     FLAGS,
     HOLD_MOVES,
     MAC,
@@ -77,7 +78,7 @@ class PimDevice:
 def compile_pim(config: Pim, *, skip_ahead: bool = True) -> PimDevice:
     """Tables of `config`. Raises ConfigError for an unknown command, level or timing, or an unsupported rule.
 
-    skip_ahead   False: every event is simulated (same result, for tests and command logs)
+    skip_ahead   False: every clock of every channel is looked at (same result, for tests)
     """
     dram, slips = config.dram, config.active_slips
     standard = _slipped(dram.standard, [slip for name, slip in config.slips.items() if name in slips])
@@ -89,8 +90,7 @@ def compile_pim(config: Pim, *, skip_ahead: bool = True) -> PimDevice:
         raise ConfigError("a PIM device cannot have constraints between siblings", key="dram.standard.constraints")
     geometry = _geometry(config, compiled)
     tables = _tables(config, compiled, geometry, slips)
-    if skip_ahead:
-        tables.par[FLAGS] |= SKIP
+    tables.par[FLAGS] |= SKIP if skip_ahead else EVERY_CLOCK
     return PimDevice(config, compiled, tables, geometry, slips)
 
 

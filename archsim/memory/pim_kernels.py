@@ -40,6 +40,7 @@ from archsim.memory.pim_state_kernels import (
     COUNT,
     DEPTH,
     END,
+    EVERY_CLOCK,
     FIRST,
     FLAGS,
     GAP,
@@ -191,12 +192,13 @@ def run(tb: Tables, ops: Ints, walk: Ints, s: State, old: State) -> int:
     """
     at = s.at
     at[2] = ops[0, FIRST]
-    t = np.int64(1)
+    t = s.at[0] + 1
+    every = (tb.par[FLAGS] & EVERY_CLOCK) != 0
     while True:
         push(tb, ops, walk, s, at, t)
         busy = False
         for k in range(s.reg.shape[0]):
-            if s.reg[k, WAKE] <= t:
+            if s.reg[k, WAKE] <= t or every:
                 clock(tb, ops, s, k, t)
             busy = busy or s.reg[k, WAITING] > 0 or s.reg[k, PENDING] > 0
         ended = at[0] >= ops.shape[0]
@@ -208,7 +210,7 @@ def run(tb: Tables, ops: Ints, walk: Ints, s: State, old: State) -> int:
                 t = skip_stream(ops, s, at, gap, t)
                 s.before[0] = -1
             t = skip_walk(tb, ops, walk, s, old, t)
-        following = NEVER
+        following = t + 1 if every else NEVER
         if not ended and s.reg[at[2], WAITING] < tb.par[DEPTH]:
             following = t + 1
         for k in range(s.reg.shape[0]):
@@ -216,4 +218,4 @@ def run(tb: Tables, ops: Ints, walk: Ints, s: State, old: State) -> int:
         t = following
     for k in range(s.reg.shape[0]):
         account(s.reg, s.split, k, t)
-    return t
+    return int(t)

@@ -15,6 +15,8 @@ from archsim.memory.pim_state_kernels import (
     CLOSE_ALL,
     CMD,
     EFFECT,
+    EVERY_CLOCK,
+    FLAGS,
     GAP,
     HOLD_AT,
     HOLD_END,
@@ -160,9 +162,9 @@ def issue(tb: Tables, ops: Ints, s: State, k: int, i: int, t: int) -> int:
     record(s, k, c, bank, row, t)
     if tb.cmd[c, EFFECT] != 0:
         set_rows(tb, s, k, c, bank, row if tb.cmd[c, EFFECT] == 1 else -1)
-        return tb.cmd[c, BUS]
+        return int(tb.cmd[c, BUS])
     if tb.cmd[c, ROLE] == MAC:
-        s.reg[k, MAC_UNTIL] = t + tb.cmd[c, BUSY]
+        s.reg[k, MAC_UNTIL] = t + max(1, tb.cmd[c, GAP])
     ticks = ops[op, TICKS]
     if ticks > 0:
         s.reg[k, SOFTMAX_UNTIL] = t + ticks
@@ -170,7 +172,7 @@ def issue(tb: Tables, ops: Ints, s: State, k: int, i: int, t: int) -> int:
             held = tb.lists[j]
             s.ready[k, 0, held] = max(s.ready[k, 0, held], t + ticks)
     remove(s.reg, s.queue, k, i)
-    return tb.cmd[c, BUS]
+    return int(tb.cmd[c, BUS])
 
 
 @outlined
@@ -214,7 +216,7 @@ def stream_step(ops: Ints, s: State, k: int, t: int) -> bool:
     s.reg[k, LAST] = t
     s.reg[k, MAC_UNTIL] = following
     s.reg[k, WAKE] = following
-    return left >= 2 and following < s.reg[k, STOP]
+    return bool(left >= 2 and following < s.reg[k, STOP])
 
 
 @inner
@@ -227,7 +229,8 @@ def plan(tb: Tables, s: State, k: int, t: int, head: int, rest: int) -> None:
         return
     moves = tb.cmd[c, ROLE] == MOVE or tb.cmd[c, ROLE] == SOFTMAX
     s.reg[k, LABEL] = tb.cmd[c, ROLE] if moves else ACTIVATE
-    if tb.cmd[c, ACT] >= 0 and tb.cmd[c, GAP] > 0 and s.queue[k, 0, 1] >= 2:
+    streams = tb.cmd[c, ACT] >= 0 and tb.cmd[c, GAP] > 0 and (tb.par[FLAGS] & EVERY_CLOCK) == 0
+    if streams and s.queue[k, 0, 1] >= 2:
         stop = min(rest, s.reg[k, NEXT_REFRESH])
         if t < head < stop:
             s.reg[k, STREAM] = tb.cmd[c, GAP]

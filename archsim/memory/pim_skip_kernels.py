@@ -46,7 +46,7 @@ def stream_recurrence(total: Ints, reg: Ints, ended: bool, at: Ints, before: Int
     before   the last moment looked at: tick, changes, operation, request, class; moved on if it is a period ago.
     Since then every stream took one MAC out and the front end put at most one in per class, at the same place.
     """
-    gap = np.int64(0)
+    gap = 0
     for k in range(reg.shape[0]):
         if reg[k, STREAM] > 0:
             if gap > 0 and reg[k, STREAM] != gap:
@@ -181,8 +181,7 @@ def add_rounds(tb: Tables, s: State, old: State, rounds: int, period: int, t: in
     """Move everything that lies after `t` by `rounds` periods, and count what they did."""
     shift = rounds * period
     for k in range(s.reg.shape[0]):
-        if s.reg[k, WAKE] != s.reg[k, NEXT_REFRESH]:
-            s.reg[k, WAKE] += shift
+        s.reg[k, WAKE] = min(s.reg[k, WAKE] + shift, s.reg[k, NEXT_REFRESH])
         s.reg[k, SINCE] += shift
         for column in range(MAC_UNTIL, SOFTMAX_UNTIL + 1):
             if s.reg[k, column] > t:

@@ -19,7 +19,7 @@ CMD, BANK, ROW, COUNT, FIRST, END, TICKS, WALK = range(8)
 # what a clock of a channel is spent on (rows of the time split); MAC, MOVE, SOFTMAX are also roles of commands
 ACTIVATE, MAC, MOVE, SOFTMAX, REFRESH, WAIT = range(6)
 # controller behaviour (bits of par[FLAGS])
-BARRIER_COSTS, HOLD_MOVES, STARVE_REFRESH, MOVES_IN_ORDER, SKIP = 1, 2, 4, 8, 16
+BARRIER_COSTS, HOLD_MOVES, STARVE_REFRESH, MOVES_IN_ORDER, SKIP, EVERY_CLOCK = 1, 2, 4, 8, 16, 32
 # results of `pick` beside a run number
 NOTHING, MASKED = -1, -2
 # Tables.par
@@ -120,7 +120,7 @@ def account(reg: Ints, split: Ints, k: int, t: int) -> None:
 @inner
 def ready_at(cmd: Ints, lists: Ints, node: Ints, ready: Ints, k: int, c: int, bank: int) -> int:
     """Earliest tick of command `c` at `bank`: the latest limit on its path."""
-    r = np.int64(0)
+    r = 0
     for i in range(cmd[c, CHECK_AT], cmd[c, CHECK_END]):
         v = ready[k, node[lists[i], bank], c]
         if v > r:
