@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -160,3 +161,14 @@ def test_command_line_prints_one_document_and_writes_commands(tmp_path: Path) ->
     with h5py.File(tmp_path / "a.h5") as file:
         lengths = [group["tick"].shape[0] for group in file["commands"].values()]
     assert len(events) == sum(lengths) > 100
+
+
+def test_the_page_on_new_devices_and_programs_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[1] / "archsim" / "memory" / "README.md").read_text(encoding="utf-8")
+    blocks = {kind: re.search(rf"```{kind}\n(.*?)```", page, re.S) for kind in ("yaml", "python")}
+    assert all(blocks.values())
+    (tmp_path / "my-pim.yaml").write_text(blocks["yaml"].group(1))  # type: ignore[union-attr]
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    exec(blocks["python"].group(1), names)  # type: ignore[union-attr]  # noqa: S102
+    assert names["run"].ticks > 100 * 64 * 2  # type: ignore[attr-defined]
