@@ -170,5 +170,5 @@ def test_the_page_on_new_devices_and_programs_runs(tmp_path: Path, monkeypatch: 
     (tmp_path / "my-pim.yaml").write_text(blocks["yaml"].group(1))  # type: ignore[union-attr]
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
-    exec(blocks["python"].group(1), names)  # type: ignore[union-attr]  # noqa: S102
+    exec(blocks["python"].group(1), names)  # type: ignore[union-attr]
     assert names["run"].ticks > 100 * 64 * 2  # type: ignore[attr-defined]
