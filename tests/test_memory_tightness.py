@@ -49,7 +49,9 @@ class Probe:
         state = self.fresh.copy()
         role = self.roles[preceding]
         roles = np.full(times, role, np.int64)
-        t = earliest_after(state, lay.G_SIZE, roles, np.zeros(times, np.int64), TICK, FOLLOW_OF[self.roles[following]], bank)
+        t = earliest_after(
+            state, lay.G_SIZE, roles, np.zeros(times, np.int64), TICK, FOLLOW_OF[self.roles[following]], bank
+        )
         return t - TICK if t > TICK else None
 
 

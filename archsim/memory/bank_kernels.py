@@ -21,13 +21,13 @@ def ready_at(s: Array, b: int, f: int) -> int:
     t = max(s[b + f], s[(s[b + lay.B_PATH] & lay.AT) + f], s[(s[b + lay.B_PATH + 3] & lay.AT) + f])
     if s[lay.G_DEEP] != 0:  # several ranks, pseudo channels or stacks; else their rules are folded into the channel's
         t = max(t, s[(s[b + lay.B_PATH + 1] & lay.AT) + f], s[(s[b + lay.B_PATH + 2] & lay.AT) + f])
-    return t
+    return int(t)
 
 
 @inner
 def scope_ready_at(s: Array, b: int, f: int) -> int:
     """Earliest tick of an all-bank command to the rank / pseudo channel of bank `b`."""
-    return max(s[(s[b + lay.B_PATH] & lay.AT) + f], s[(s[b + lay.B_PATH + 1] & lay.AT) + f])
+    return int(max(s[(s[b + lay.B_PATH] & lay.AT) + f], s[(s[b + lay.B_PATH + 1] & lay.AT) + f]))
 
 
 @inner
@@ -39,7 +39,7 @@ def class_bound(s: Array, o: int, f: int) -> int:
         for k in range(1, s[lay.G_N1]):
             low = min(low, s[o + lay.NODE1 + 8 * k + f])
         t = max(t, low)
-    return t
+    return int(t)
 
 
 @inner

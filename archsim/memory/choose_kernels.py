@@ -200,7 +200,7 @@ def mode_changes(s: Array, o: int) -> bool:
 
 @inner
 def choose(s: Array, o: int, t: int, what: int) -> int:
-    """The command of one slot at `t` (see the module text), after an evaluation of the write mode where it is reached."""
+    """The command of one slot at `t` (see the module text); evaluates the write mode where it is reached."""
     if what & 1 and s[o + lay.H_ACTIVE_N] > 0 and s[o + lay.H_ACTIVE_MIN] <= t:
         k = pick_active(s, o, t, what)
         if k >= 0:

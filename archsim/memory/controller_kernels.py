@@ -177,7 +177,7 @@ def _split_due(s: Array, o: int, t: int) -> int:
 
 @outlined
 def _split_allows(s: Array, o: int, t: int, choice: int) -> int:
-    """The choice, or what goes before it: the pending ACT2 (also if nothing was chosen), CAS if the data clock is off."""
+    """The choice, or what goes before it: a pending ACT2 (also if nothing was chosen), CAS if the data clock is off."""
     pending = s[o + lay.H_PENDING]
     second = 0
     if pending >= 0:
@@ -196,10 +196,10 @@ def _split_allows(s: Array, o: int, t: int, choice: int) -> int:
     if i < 0 or t < s[o + lay.H_WCK]:
         return choice
     if second != 0 and s[o + lay.H_PEND_DEADLINE] <= t + 1:
-        return second
+        return int(second)
     s[o + lay.H_CAS] = i
     s[o + lay.H_CAS_ACTIVE] = active
-    return (i << 4 | (lay.CAS_RD + (s[(i & lay.AT) + lay.S_KIND] & 1))) << 2
+    return int((i << 4 | (lay.CAS_RD + (s[(i & lay.AT) + lay.S_KIND] & 1))) << 2)
 
 
 @inner

@@ -46,7 +46,7 @@ class Collected:
     """What a run leaves behind; times in ticks.
 
     read_histogram, write_histogram  latency -> number of requests
-    commands                         list of (n, 6) trace blocks: tick, role, channel << 32 | bank, row, column, kind
+    commands                         list of (n, 7) trace blocks (see stack_kernels.attribute)
     requests                         list of (n, 2) blocks: request number, end tick
     open_ticks                       ticks in which a rank (or pseudo channel) has an open row, summed over all of them
     """
@@ -134,6 +134,7 @@ class Engine:
             lay.H_FILTER: lay.FILTER_SIZE,
             lay.H_HIST: max(1, self.setup.tables.windows) * (lay.N_NODES + 1) * 16,
             lay.H_FIFO: fifo if limit else 1,
+            lay.H_RING: self.setup.controller.read_queue,
         }
         self._fifo_mask = fifo - 1
         self._parts: dict[int, int] = {}
@@ -177,6 +178,8 @@ class Engine:
         s[lay.G_PRIO_CAP], s[lay.G_ADDR_SHIFT] = _PRIORITY_ENTRIES, self.setup.geometry.tx_bits
         self._fill_refresh()
         s[lay.G_FE_WAKE], s[lay.G_IN_FE], s[lay.G_BLOCK_O] = 0, 1, -1
+        plain = not (trace or c.close_after or c.max_outstanding_reads or c.gap_ticks)
+        s[lay.G_FAST] = plain and self.channels == 1
         s[lay.G_MINUS_1], s[lay.G_TWO], s[lay.G_THREE] = -1, 2, 3
         s[lay.G_OUT], s[lay.G_OUT2], s[lay.G_TRACE_AT] = self._offsets
         s[lay.G_TRACE_CAP] = self._trace_cap
@@ -220,6 +223,7 @@ class Engine:
         s[o + lay.H_PENDING] = s[o + lay.H_CAS] = -1
         s[o + lay.H_ACTIVE_MIN] = s[o + lay.H_POLICY_WAKE] = lay.INF
         s[o + lay.H_LIST_MIN : o + lay.H_LIST_MIN + 6] = lay.INF
+        s[o + lay.H_FAST_PAUSE] = 16
         s[o + lay.H_NUMBER] = channel + self.number
         hist = o + self._parts[lay.H_HIST]
         rings = s[hist : hist + max(1, self.setup.tables.windows) * (lay.N_NODES + 1) * 16].reshape(-1, 16)

@@ -31,10 +31,12 @@ def record(s: Array, o: int, command: int, b: int, i: int, t: int) -> None:
         s[e + 3] = -1
         s[e + 4] = -1
         s[e + 5] = -1
+        s[e + 6] = t
         if i >= 0:
             s[e + 3] = s[i + lay.S_ROW]
             s[e + 4] = s[i + lay.S_KIND] >> 8
             s[e + 5] = s[i + lay.S_KIND] & 1
+            s[e + 6] = s[i + lay.S_ARRIVAL]
 
 
 @inner
@@ -123,7 +125,7 @@ def _auto_precharge(s: Array, o: int, b: int, active: int) -> bool:
     others = s[b + lay.B_ACTIVE]
     if active >= 0:
         others -= 1
-    return s[lay.G_COMPAT] != 0 or others == 0
+    return bool(s[lay.G_COMPAT] != 0 or others == 0)
 
 
 @inner

@@ -7,7 +7,6 @@ reference counting, which no engine function needs since none allocates: two ato
 
 from __future__ import annotations
 
-
 from typing import Any, Callable, TypeVar  # noqa: UP035  (kernel files import little)
 
 from numba import njit

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from archsim.config.schemas.memory import Standard
 
 FOLLOW_OF = {
-    lay.ACT: lay.F_ACT, lay.PRE: lay.F_PRE, lay.PREA: lay.F_PREA, lay.RD: lay.F_RD, lay.WR: lay.F_WR, lay.RDA: lay.F_RD, lay.WRA: lay.F_WR,
-    lay.REFAB: lay.F_REFAB, lay.REFPB: lay.F_REFPB,
+    lay.ACT: lay.F_ACT, lay.PRE: lay.F_PRE, lay.PREA: lay.F_PREA, lay.RD: lay.F_RD, lay.WR: lay.F_WR,
+    lay.RDA: lay.F_RD, lay.WRA: lay.F_WR, lay.REFAB: lay.F_REFAB, lay.REFPB: lay.F_REFPB,
 }  # fmt: skip
 
 
@@ -161,10 +161,8 @@ def _merged(
     for level in range(len(device.levels)):
         for plain, auto in ((lay.RD, lay.RDA), (lay.WR, lay.WRA)):
             if table[level, p, number[plain]] != table[level, p, number[auto]]:
-                raise ConfigError(
-                    f"{device.commands[p]} restricts {device.commands[number[plain]]} and {device.commands[number[auto]]} differently",
-                    key="standard.constraints",
-                )
+                names = " and ".join(device.commands[number[role]] for role in (plain, auto))
+                raise ConfigError(f"{device.commands[p]} restricts {names} differently", key="standard.constraints")
         for role, f in FOLLOW_OF.items():
             if role in number and table[level, p, number[role]] != NO_RULE:
                 key = (folded[target[level]], f)

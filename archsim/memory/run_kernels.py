@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from archsim.memory import layout_kernels as lay
 from archsim.memory.bank_kernels import list_add
 from archsim.memory.controller_kernels import look, settle
+from archsim.memory.fast_kernels import fast_possible, fast_run
 from archsim.memory.issue_kernels import finish_read
 from archsim.memory.jit_kernels import entry, inner, outlined
 
@@ -139,7 +140,7 @@ def _offer(s: Array, locations: Array, addresses: Array, times: Array, gap: floa
             wake = times[(i - first) & lay.AT]
             break
         if gap > 0.0 and t < i * gap:
-            wake = np.int64(np.ceil(i * gap))
+            wake = int(np.ceil(i * gap))
             break
         blocked = _accept(s, i, locations[(i - first) & lay.AT], addresses[(i - first) & lay.AT], t)
         if blocked >= 0:
@@ -207,6 +208,12 @@ def advance(s: Array, locations: Array, addresses: Array, times: Array, gap: flo
             s[lay.G_IN_FE] = 1
             return MORE
         t = _next_time(s, t)
+        if s[lay.G_FAST] != 0 and t < lay.INF and s[lay.G_TIMED] == 0 and fast_possible(s, lay.G_SIZE):
+            last = fast_run(s, lay.G_SIZE, t, locations, addresses)
+            if last >= 0:
+                t = last
+                s[lay.G_IN_FE] = 1
+                continue
         if s[lay.G_ERROR] != 0:
             return FAILED
         if s[lay.G_REMAINING] == 0 and s[lay.G_FINAL] != 0 and s[lay.G_NEXT] >= s[lay.G_CHUNK1] and t > s[lay.G_FINISH]:

@@ -76,25 +76,26 @@ def _wait(gap: int, t: int, release: int, contended: int, lost: Array) -> int:
 
 
 @njit(cache=True, nogil=True)
-def _charge(gap: int, cause: int, length: int, lost: Array) -> None:
-    """Charge a gap to a rule, but no longer than the rule lasted: before, nobody had asked."""
+def _charge(gap: int, cause: int, length: int, waited: int, lost: Array) -> None:
+    """Charge a gap to a rule, but no longer than it lasted, nor than the request had waited: before, nobody asked."""
     if gap > 0:
-        part = gap if cause == REFRESH else min(gap, length)
+        part = max(0, min(gap, waited)) if cause == REFRESH else max(0, min(gap, length, waited))
         lost[cause] += part
         lost[IDLE] += gap - part
 
 
 @njit(cache=True, nogil=True)
-def _charge_row(gap: int, past: Array, lost: Array) -> None:
+def _charge_row(gap: int, past: Array, arrival: int, lost: Array) -> None:
     """A gap caused by the row not being open yet: look at its activate, then at the precharge before it."""
     gap = _wait(gap, past[ACT_AT], past[ACT_RELEASE], past[ACT_BUS], lost)
-    cause, length = past[ACT_CAUSE], past[ACT_RELEASE] - past[ACT_START]
+    cause, length, end = past[ACT_CAUSE], past[ACT_RELEASE] - past[ACT_START], past[ACT_RELEASE]
     if cause == BANK and past[PRE_REFRESH] != 0:
         cause = REFRESH
     if cause == BANK and past[PRE_AT] > NEVER:
         gap = _wait(gap, past[PRE_AT], past[PRE_RELEASE], past[PRE_BUS], lost)
         length += past[PRE_RELEASE] - past[PRE_START]
-    _charge(gap, cause, length, lost)
+        end = past[PRE_RELEASE]
+    _charge(gap, cause, length, end - arrival, lost)
 
 
 @njit(cache=True, nogil=True)
@@ -116,7 +117,7 @@ def attribute(
 ) -> None:
     """Add the gaps before the bursts of a block of commands to `lost`.
 
-    commands       (n, 6) trace rows: tick, role, channel << 32 | bank, ...
+    commands       (n, 7) trace rows: tick, role, channel << 32 | bank, row, column, kind, arrival
     nodes, around  (banks, 5) node numbers of the path; (nodes, 2) range of a node's siblings
     rules          (k, 7) role, kind (0 same, 1 siblings, n window), level, follow, ticks, cause, window number
     first_rule     (N_COMMANDS + 1,)
@@ -144,9 +145,9 @@ def attribute(
             if gap > 0:
                 gap = _wait(gap, t, held[0], contended, lost)
                 if held[2] == BANK:
-                    _charge_row(gap, past[bank], lost)
+                    _charge_row(gap, past[bank], commands[k, 6], lost)
                 else:
-                    _charge(gap, held[2], held[0] - held[1], lost)
+                    _charge(gap, held[2], held[0] - held[1], held[0] - commands[k, 6], lost)
         elif role == lay.ACT:
             past[bank, ACT_AT], past[bank, ACT_RELEASE], past[bank, ACT_START] = t, held[0], held[1]
             past[bank, ACT_CAUSE], past[bank, ACT_BUS] = held[2], contended

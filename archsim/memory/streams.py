@@ -57,7 +57,7 @@ class Stream:
 def from_arrays(
     addresses: ArrayLike, writes: ArrayLike | None = None, times_ticks: ArrayLike | None = None, name: str = "arrays"
 ) -> Stream:
-    """A stream from NumPy arrays: byte addresses (n,), write flags (n,) or None (all reads), earliest ticks (n,) or None.
+    """A stream from arrays: byte addresses (n,), write flags (n,) or None (all reads), earliest ticks (n,) or None.
 
     Raises InputError for unequal lengths, negative addresses or times that go back.
     """
@@ -144,7 +144,7 @@ def seq_copy(target: Target, N: int, B: int, dst: int) -> Stream:
     def rule(i: Array) -> tuple[Array, Array]:
         g, r = np.divmod(i, 2 * B)
         write = r >= B
-        return (g * B + r - B * write) * tx + dst * write, write
+        return (g * B + r - B * write) * tx + dst * write, write.astype(np.int64)
 
     return _computed("seq_copy", N, rule)
 
@@ -236,7 +236,7 @@ def gemv(target: Target, N: int, S: int, K: int, obase: int) -> Stream:
         b, r = np.divmod(i, period)
         read = r < block
         matrix = (b * S + r % S) * (2 * K) + (r // S) * tx
-        return np.where(read, matrix, obase + (b * outputs + r - block) * tx), ~read
+        return np.where(read, matrix, obase + (b * outputs + r - block) * tx), (~read).astype(np.int64)
 
     return _computed("gemv", N, rule)
 
@@ -272,7 +272,7 @@ MAX_REQUESTS = 10**12
 
 
 def make_stream(pattern: str, target: Target, parameters: dict[str, Any]) -> Stream:
-    """The stream of a named pattern. Raises UsageError for an unknown pattern or a missing, unknown or bad parameter."""
+    """The stream of a named pattern. Raises UsageError for an unknown pattern or a missing or bad parameter."""
     if pattern not in PATTERNS:
         raise UsageError(unknown_name("pattern", pattern, PATTERNS))
     rule = PATTERNS[pattern]

@@ -102,8 +102,8 @@ def answers(result: MemoryResult) -> dict[str, float]:
     count = {"ACT1": 0, "ACT": 0, "RDA": 0, "WRA": 0, "REFpb": 0, "CAS_RD": 0, "CAS_WR": 0, **result.commands}
     reads = result.read_latency
     latency = {
-        "mean": round(round(reads.mean_ticks, 4), 3), "p50": reads.p50_ticks, "p95": reads.p95_ticks, "p99": reads.p99_ticks,
-        "max": reads.max_ticks, "min": reads.min_ticks,
+        "mean": round(round(reads.mean_ticks, 4), 3), "p50": reads.p50_ticks, "p95": reads.p95_ticks,
+        "p99": reads.p99_ticks, "max": reads.max_ticks, "min": reads.min_ticks,
     }  # fmt: skip
     return {
         "cycles_ticks": result.end_ticks, "total_ticks": result.end_ticks, "ACT": count["ACT"] + count["ACT1"],

@@ -138,7 +138,9 @@ class Organization(Config):
 class IddCurrents(Config):
     """Datasheet currents of one device, mA, and the core voltage."""
 
-    device_width_bits: int | None = Field(default=None, ge=1, description="pins the currents are for; dq_bits if not given")
+    device_width_bits: int | None = Field(
+        default=None, ge=1, description="pins the currents are for; dq_bits if not given"
+    )
     vdd_v: float = Field(gt=0)
     idd0_ma: float = Field(ge=0)
     idd2n_ma: float = Field(ge=0)
