@@ -133,6 +133,32 @@ class OperatorResult:
 
 
 @dataclass(frozen=True)
+class Claim:
+    """A published number beside ours; `ours` is None where archsim does not model it yet."""
+
+    name: str
+    setup: str
+    unit: str
+    published: float | None
+    ours: float | None
+    source: str
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Replication:
+    """What a paper claims and what archsim finds in the configuration it states."""
+
+    paper: str
+    configuration: str
+    claims: tuple[Claim, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {"schema": "archsim.replication/1", **asdict(self)}
+
+
+@dataclass(frozen=True)
 class Report:
     """Everything `evaluate` finds out about one machine and one workload."""
 

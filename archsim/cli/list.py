@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 Rows = list[tuple[str, str, str]]  # kind, name, description
-_DEVICES = ("gpu", "npu", "cpu", "pim", "memory", "link")
-_PLURALS = {"memory": "memories", "economics": "economics", "requests": "requests"}
+_DEVICES = ("gpu", "npu", "cpu", "pim", "neupims", "memory", "link")
+_PLURALS = {"memory": "memories", "economics": "economics", "requests": "requests", "neupims": "neupims"}
 
 
 @click.command("list")
@@ -23,7 +23,7 @@ _PLURALS = {"memory": "memories", "economics": "economics", "requests": "request
 def list_(what: str | None, output: Output) -> None:
     """Names and one-line descriptions of WHAT there is.
 
-    WHAT: systems, models, devices (or one kind of them: gpus, npus, ...), requests, policies, patterns, validations.
+    WHAT: systems, models, devices (or one kind of them: gpus, npus, ...), requests, policies, patterns, validations, papers.
     Without WHAT, everything that has a preset.
     """
     from archsim.errors import UsageError, unknown_name
@@ -60,6 +60,7 @@ def _sources() -> dict[str, Callable[[], Rows]]:
         "policies": _policies,
         "patterns": _patterns,
         "validations": _validations,
+        "papers": _papers,
         "kinds": _kinds,
     }
     plurals = {_PLURALS.get(kind, f"{kind}s"): _presets(kind) for kind in KINDS}
@@ -94,6 +95,12 @@ def _patterns() -> Rows:
     from archsim.memory.streams import PATTERNS
 
     return [("pattern", name, _first_line(rule)) for name, rule in PATTERNS.items()]
+
+
+def _papers() -> Rows:
+    from archsim.validation.papers import PAPERS
+
+    return [("paper", name, (PAPERS.get(name).__doc__ or "").strip().splitlines()[0]) for name in PAPERS.names()]
 
 
 def _validations() -> Rows:
