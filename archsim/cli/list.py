@@ -23,7 +23,8 @@ _PLURALS = {"memory": "memories", "economics": "economics", "requests": "request
 def list_(what: str | None, output: Output) -> None:
     """Names and one-line descriptions of WHAT there is.
 
-    WHAT: systems, models, devices (or one kind of them: gpus, npus, ...), requests, policies, patterns, validations, papers.
+    WHAT: systems, models, devices (or one kind of them: gpus, npus, ...), requests, policies, patterns, validations,
+    papers.
     Without WHAT, everything that has a preset.
     """
     from archsim.errors import UsageError, unknown_name

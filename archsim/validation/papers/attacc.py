@@ -106,9 +106,9 @@ def replicate_attacc() -> Replication:
         _claim("gain of co-processing on top", str(GPT3), 31.88 / 30.22, coprocessing, SIMULATOR),
     )  # fmt: skip
     configuration = (
-        "dgx-a100-attacc-* against dgx-a100 (640 GiB) and dgx-a100-large (1280 GiB); batch by the paper's pooled rule; "
+        "dgx-a100-attacc-* against dgx-a100 (640 GiB) and dgx-a100-large (1280 GiB); batch by the pooled rule; "
         "decode steps only; archsim's default rules: scheduled overlap, output projection to the vocabulary included, "
-        "co-processing charged with energy and limited by the room left for a copy of the weights (none at these batches)"
+        "co-processing charged with energy and limited by the room left for a copy of the weights (here none)"
     )
     return Replication(PAPER, configuration, claims)
 
