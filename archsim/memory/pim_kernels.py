@@ -55,7 +55,6 @@ from archsim.memory.pim_state_kernels import (
     REFRESH_CMD,
     REFRESHES,
     ROW,
-    SCAN,
     SEGS,
     SKIP,
     STOP,
@@ -86,7 +85,7 @@ def clock(tb: Tables, ops: Ints, s: State, k: int, t: int) -> None:
     buses = 7  # free ones
     retry = NEVER
     if s.reg[k, STREAM] > 0:
-        if stream_step(ops, s, k, t):
+        if stream_step(tb, ops, s, k, t):
             return
         end_stream(tb, ops, s, k)
         slot = 1
@@ -110,7 +109,7 @@ def clock(tb: Tables, ops: Ints, s: State, k: int, t: int) -> None:
         if s.reg[k, SEGS] > 0:
             classify(tb.cmd, ops, s.reg, s.row, s.queue, s.need, s.hit, s.total, k)
             i, head, rest = pick(
-                flags, tb.cmd, tb.lists, tb.node, s.reg, s.ready, s.queue, s.need, s.hit, s.total[SCAN], k, t, buses
+                flags, tb.cmd, tb.lists, tb.node, s.reg, s.ready, s.queue, s.need, s.hit, s.total, k, t, buses
             )
         used = issue(tb, ops, s, k, i, t) if i >= 0 else 2
         if slot == 1:
@@ -142,6 +141,9 @@ def wake_for(tb: Tables, ops: Ints, s: State, k: int, op: int, bank: int, t: int
     if streaming and paced and s.reg[k, LAST] >= 0 and c == ops[s.queue[k, 0, 0], CMD]:
         return  # a stream in its stride takes every slot
     ready = max(t, ready_at(tb.cmd, tb.lists, tb.node, s.ready, k, c, bank))
+    alike = c == ops[s.queue[k, 0, 0], CMD]
+    if streaming and alike and ready >= s.reg[k, WAKE] and (paced or s.queue[k, 0, 1] == 1):
+        return
     if streaming and ready > s.reg[k, WAKE]:
         s.reg[k, STOP] = min(s.reg[k, STOP], ready)
         return

@@ -135,7 +135,7 @@ def _new_state(tables: Tables, program: Program, log_rows: int) -> State:
         hit=np.zeros(banks, np.int64),
         counts=np.zeros(commands, np.int64),
         split=np.zeros(len(TIME_PARTS), np.int64),
-        total=np.zeros(4, np.int64),
+        total=np.zeros(5, np.int64),
         at=np.zeros(3, np.int64),
         before=np.full(5, -1, np.int64),
         log=np.zeros((log_rows, 5), np.int64),

@@ -14,10 +14,12 @@ from archsim.memory.pim_state_kernels import (
     CHANGES,
     CLOSE_ALL,
     CMD,
+    CROSS,
     EFFECT,
     EVERY_CLOCK,
     FLAGS,
     GAP,
+    HELD,
     HOLD_AT,
     HOLD_END,
     HOLD_MOVES,
@@ -100,7 +102,7 @@ def pick(
     queue: Ints,
     need: Ints,
     hit: Ints,
-    scan: int,
+    total: Ints,
     k: int,
     t: int,
     buses: int,
@@ -111,6 +113,7 @@ def pick(
     first one counts. Order: the head; then the first ready request, where behind a barrier only row commands go, and
     a command that would disturb a bank with row hits is held back.
     """
+    total[HELD] = 0
     barrier = False
     moved = False
     head = NEVER
@@ -128,7 +131,8 @@ def pick(
         if (barrier and not opener) or (hold_users and (user or opener)):
             continue
         bank = queue[k, i, 2]
-        if i > 0 and not user and (opener or (flags & HOLD_MOVES) != 0) and hit[bank] == scan:
+        if i > 0 and not user and (opener or (flags & HOLD_MOVES) != 0) and hit[bank] == total[SCAN]:
+            total[HELD] = 1
             continue
         if (flags & MOVES_IN_ORDER) != 0 and not user and not opener:
             if moved:
@@ -143,8 +147,8 @@ def pick(
             r = t + 1
         if i == 0:
             head = r
-        elif c != need[0] or r < head or cmd[c, GAP] != cmd[c, BUSY]:  # else: the head always goes before it
-            rest = min(rest, r)
+        elif c != need[0] or r < head or (queue[k, 0, 1] > 1 and cmd[c, GAP] != cmd[c, BUSY]):
+            rest = min(rest, r)  # else: a MAC that the head and its like always go before
     return NOTHING, head, rest
 
 
@@ -205,18 +209,43 @@ def end_stream(tb: Tables, ops: Ints, s: State, k: int) -> None:
 
 
 @inner
-def stream_step(ops: Ints, s: State, k: int, t: int) -> bool:
+def head_follows(tb: Tables, ops: Ints, s: State, k: int, c: int, t: int) -> bool:
+    """Whether the head is a row-hit MAC `c` that can go at `t`, like the one before it."""
+    if s.reg[k, SEGS] == 0:
+        return False
+    op = s.queue[k, 0, 0]
+    bank = s.queue[k, 0, 2]
+    if ops[op, CMD] != c or s.row[k, bank] != ops[op, ROW]:
+        return False
+    if s.queue[k, 0, 1] > 1 and tb.cmd[c, GAP] != tb.cmd[c, BUSY]:
+        return False
+    return ready_at(tb.cmd, tb.lists, tb.node, s.ready, k, c, bank) <= t
+
+
+@inner
+def stream_step(tb: Tables, ops: Ints, s: State, k: int, t: int) -> bool:
     """One MAC of a running stream; True while it goes on."""
     op = s.queue[k, 0, 0]
-    record(s, k, ops[op, CMD], s.queue[k, 0, 2], ops[op, ROW], t)
+    bank = s.queue[k, 0, 2]
+    c = ops[op, CMD]
+    record(s, k, c, bank, ops[op, ROW], t)
+    s.reg[k, MAC_UNTIL] = t + tb.cmd[c, GAP]
     left = s.queue[k, 0, 1] - 1
-    following = t + s.reg[k, STREAM]
-    s.queue[k, 0, 1] = left
-    s.reg[k, WAITING] -= 1
-    s.reg[k, LAST] = t
-    s.reg[k, MAC_UNTIL] = following
+    if left > 0:
+        s.queue[k, 0, 1] = left
+        s.reg[k, WAITING] -= 1
+        s.reg[k, LAST] = t
+        following = t + tb.cmd[c, GAP]
+        more = left >= 2 or s.reg[k, CROSS] != 0
+    else:
+        s.total[CHANGES] += 1
+        apply_rules(tb, s.ready, s.history, k, c, bank, t)
+        remove(s.reg, s.queue, k, 0)
+        s.reg[k, LAST] = -1
+        following = t + tb.cmd[c, BUSY]
+        more = head_follows(tb, ops, s, k, c, following)
     s.reg[k, WAKE] = following
-    return bool(left >= 2 and following < s.reg[k, STOP])
+    return bool(more and following < s.reg[k, STOP])
 
 
 @inner
@@ -230,8 +259,10 @@ def plan(tb: Tables, s: State, k: int, t: int, head: int, rest: int) -> None:
     moves = tb.cmd[c, ROLE] == MOVE or tb.cmd[c, ROLE] == SOFTMAX
     s.reg[k, LABEL] = tb.cmd[c, ROLE] if moves else ACTIVATE
     streams = tb.cmd[c, ACT] >= 0 and tb.cmd[c, GAP] > 0 and (tb.par[FLAGS] & EVERY_CLOCK) == 0
-    if streams and s.queue[k, 0, 1] >= 2:
+    cross = 1 - s.total[HELD]
+    if streams and s.queue[k, 0, 1] + cross >= 2:
         stop = min(rest, s.reg[k, NEXT_REFRESH])
         if t < head < stop:
             s.reg[k, STREAM] = tb.cmd[c, GAP]
             s.reg[k, STOP] = stop
+            s.reg[k, CROSS] = cross

@@ -13,6 +13,7 @@ from archsim.memory.pim_state_kernels import (
     CHANGES,
     CMD,
     COUNT,
+    CROSS,
     END,
     FIRST,
     LABEL,
@@ -108,11 +109,26 @@ def skip_stream(ops: Ints, s: State, at: Ints, gap: int, t: int) -> int:
     return t + n * gap
 
 
+@inner
+def same_stream(s: State, old: State, k: int, t: int, t_old: int) -> bool:
+    """Whether a class streams as it did at `t_old`, relative to the time (or does not stream, as then)."""
+    if s.reg[k, STREAM] != old.reg[k, STREAM]:
+        return False
+    if s.reg[k, STREAM] == 0:
+        return True
+    if s.reg[k, LAST] >= 0 or old.reg[k, LAST] >= 0 or s.reg[k, CROSS] != old.reg[k, CROSS]:
+        return False
+    open_end = s.reg[k, STOP] == s.reg[k, NEXT_REFRESH] and old.reg[k, STOP] == old.reg[k, NEXT_REFRESH]
+    return bool(open_end or s.reg[k, STOP] - t == old.reg[k, STOP] - t_old)
+
+
 @outlined
 def same_state(tb: Tables, s: State, old: State, t: int, t_old: int) -> bool:
     """Whether everything that still matters at `t` is as it was at `t_old`, relative to the time."""
     for k in range(s.reg.shape[0]):
-        if s.reg[k, STREAM] > 0 or s.reg[k, PENDING] > 0 or s.reg[k, WAITING] != old.reg[k, WAITING]:
+        if s.reg[k, PENDING] > 0 or s.reg[k, WAITING] != old.reg[k, WAITING]:
+            return False
+        if not same_stream(s, old, k, t, t_old):
             return False
         if s.reg[k, SEGS] != old.reg[k, SEGS] or s.reg[k, LABEL] != old.reg[k, LABEL]:
             return False
@@ -182,6 +198,9 @@ def add_rounds(tb: Tables, s: State, old: State, rounds: int, period: int, t: in
     shift = rounds * period
     for k in range(s.reg.shape[0]):
         s.reg[k, WAKE] = min(s.reg[k, WAKE] + shift, s.reg[k, NEXT_REFRESH])
+        s.reg[k, STOP] = min(s.reg[k, STOP] + shift, s.reg[k, NEXT_REFRESH])
+        if s.reg[k, WAKE] >= s.reg[k, STOP]:  # its next MAC would be too late
+            s.reg[k, STREAM] = 0
         s.reg[k, SINCE] += shift
         for column in range(MAC_UNTIL, SOFTMAX_UNTIL + 1):
             if s.reg[k, column] > t:

@@ -28,10 +28,10 @@ DEPTH, INTERVAL, FLAGS, REFRESH_CMD, REFRESH_TICKS, CLOSE_ALL, REFRESHES, REFRES
 BUS, ACT, PRE, ROLE, EFFECT, GAP, CHECK_AT, CHECK_END, RULE_AT, RULE_END, HOLD_AT, HOLD_END, BUSY = range(13)
 # columns of State.reg
 WIDTH, SEGS, WAITING, PENDING, REFRESHED, NEXT_REFRESH, OPEN_BANKS, WAKE = range(8)
-STREAM, STOP, LAST, SINCE, LABEL, MAC_UNTIL, REFRESH_UNTIL, SOFTMAX_UNTIL = range(8, 16)
-REGISTERS = 16
+STREAM, STOP, LAST, SINCE, LABEL, MAC_UNTIL, REFRESH_UNTIL, SOFTMAX_UNTIL, CROSS = range(8, 17)
+REGISTERS = 17
 # State.total
-SCAN, CHANGES, SKIPPED, LOGGED = range(4)
+SCAN, CHANGES, SKIPPED, LOGGED, HELD = range(5)
 
 
 class Tables(NamedTuple):
@@ -63,10 +63,11 @@ class Tables(NamedTuple):
 class State(NamedTuple):
     """Everything that changes. K classes, S places in a queue, N nodes.
 
-    reg      (K, 16) channels; runs and requests in the queue; refreshes that wait, done; tick of the next; open banks;
+    reg      (K, 17) channels; runs and requests in the queue; refreshes that wait, done; tick of the next; open banks;
              next tick at which the class may act; gap of the running stream (0: none), first tick at which something
              else may happen, last streamed MAC that is not in `ready` yet (-1: none); tick accounted up to, what for,
-             ends of the MAC, refresh and softmax in flight
+             ends of the MAC, refresh and softmax in flight; whether
+             the stream may go on from run to run
     ready    (K, N, C) earliest tick of a command at a node
     history  (K, W, N, n + 1) times of windowed commands, the last column points to the oldest
     row      (K, B) open row, -1 closed
@@ -75,7 +76,8 @@ class State(NamedTuple):
     hit      (B,) number of the scan in which the bank had a row hit
     counts   (C,) commands issued, all channels
     split    (6,) channel-ticks by cause
-    total    (4,) scans; events other than steps of a stream; ticks added as whole periods; rows of the log
+    total    (5,) scans; events other than steps of a stream; ticks added as whole periods; rows of the log; whether
+             the last `pick` met a request that waits only for row hits to go
     at       (3,) what the front end pushes next: operation, request of it, class
     before   (5,) an earlier moment (see `recurrence`)
     log      (M, 5) tick, class, command, bank, row
