@@ -85,7 +85,9 @@ def _neupims(device: NeupimsDevice, work: PimAttention) -> AttentionCost:
     heads = work.heads_per_device // work.requests
     shape = LayerShape(hidden=heads * work.head_size, heads=heads, ffn=heads * work.head_size, tensor_parallel=1)
     found = simulate_neupims_attention(device, shape, [work.context_tokens] * work.requests)
-    return AttentionCost(found.seconds, found.energy_j, {"attention": found.seconds})
+    cycle_s = found.seconds / found.cycles
+    split_s = {"key": found.key_cycles * cycle_s, "value": (found.cycles - found.key_cycles) * cycle_s}
+    return AttentionCost(found.seconds, found.energy_by_component_j, split_s)
 
 
 def reference_softmax_s(pim: Pim, work: PimAttention) -> float:
