@@ -196,6 +196,7 @@ def _run_stage(machine: Machine, requests: Requests, npu_rows: Rows, pim_rows: R
     cut = cuts[0]
     total = machine.run(table(npu_rows[:cut]), table([]), requests.lengths, requests.channels)
     machine.rest(npu_rows[cut][tk.O_N])
+    machine.skip_addresses(npu_rows[cut][tk.O_K])
     total += npu_rows[cut][tk.O_N]
     return total + machine.run(table(npu_rows[cut + 1 :]), table([]), requests.lengths, requests.channels)
 
@@ -232,6 +233,7 @@ def _npu_only_rows(device: NeupimsDevice, operators: LayerOperators, requests: R
         pause = [0] * tk.O_SIZE
         pause[tk.O_KIND] = npu.FUSED
         pause[tk.O_N] = attention_cycles(requests.lengths, shape.device_heads) + 2 * tokens
+        pause[tk.O_K] = shape.device_heads * shape.head_dim * int((2 + 2 * requests.lengths).sum())
         middle = [pause]
     else:
         middle = stream_attention(operators, requests.lengths)

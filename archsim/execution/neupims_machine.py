@@ -175,3 +175,8 @@ class Machine:
             self.clock, self.clock + cycles,
         )  # fmt: skip
         self.clock += cycles
+
+    def skip_addresses(self, elements: int) -> None:
+        """Move the running address pointer past traffic that is not simulated."""
+        pointer = self.env[tk.E_POINTER] + 2 * elements
+        self.env[tk.E_POINTER] = pointer % self.limit_bytes

@@ -1,4 +1,4 @@
-"""Kind `neupims-layer`: stages of a decoder layer, NPU and PIM together, as the public NeuPIMs simulator counts them."""
+"""Kind `neupims-layer`: stages of a decoder layer, NPU and PIM together, as the public NeuPIMs simulator has them."""
 
 from __future__ import annotations
 

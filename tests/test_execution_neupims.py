@@ -1,0 +1,206 @@
+"""NeuPIMs: attention and layers against the public simulator, and laws of the machine."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from archsim.config import load
+from archsim.config.schemas.pim_neupims import NeupimsDevice
+from archsim.errors import ConfigError, InfeasibleError, InputError, UsageError
+from archsim.execution.neupims import LayerShape, simulate_neupims_attention, simulate_neupims_layer
+from archsim.execution.neupims_operators import arrange, assign_channels, load_estimate
+from archsim.memory.neupims_address_kernels import advance_pointer, hash_order, pointer_blocks, strided_blocks
+from archsim.validation.neupims_attention import MODELS, MODES, peer_device, read_traces
+from archsim.validation.neupims_layer import simulate_run
+
+SMALL = LayerShape(1024, 8, 4096, 1)
+
+
+@pytest.fixture(scope="module")
+def device() -> NeupimsDevice:
+    return load("neupims", "neupims")
+
+
+@pytest.fixture(scope="module")
+def peer() -> NeupimsDevice:
+    return peer_device()
+
+
+def _rows(folder: Path, name: str) -> list[dict[str, str]]:
+    with (folder / "neupims" / name).open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_attention_of_a_sample_matches_the_public_simulator(reference_dir: Path, peer: NeupimsDevice) -> None:
+    traces = read_traces(reference_dir / "neupims", {})
+    rows = _rows(reference_dir, "pim_mha.csv")
+    small = [row for row in rows if int(row["sum_seq_len_tokens"]) <= 16_384]
+    for index in np.random.default_rng(3).choice(len(small), 14, replace=False):
+        row = small[index]
+        found = simulate_neupims_attention(peer, MODELS[row["model"]], *traces[row["trace"]], mode=MODES[row["variant"]])
+        truth = [int(row[name]) for name in ("qk_softmax_op_cycles", "sv_op_cycles", "stage_cycles")]
+        np.testing.assert_allclose([found.key_cycles, found.value_cycles, found.cycles], truth, atol=2, rtol=0)
+
+
+def test_commands_and_energy_match_the_public_simulator(reference_dir: Path, peer: NeupimsDevice) -> None:
+    traces = read_traces(reference_dir / "neupims", {})
+    wanted = {"dual_row_buffer": "dual", "single_row_buffer": "single"}
+    columns = {
+        "ACT": "act_cmds", "PRE": "pre_cmds", "REF": "ref_cmds", "GWRITE": "gwrite_cmds", "G_ACT": "gact_cmds",
+        "COMP": "comp_cmds", "READRES": "readres_cmds", "PIM_PRECHARGE": "pim_precharge_cmds", "WRITE": "write_cmds",
+    }  # fmt: skip
+    for row in _rows(reference_dir, "dram_counts_energy.csv"):
+        if row["variant"] not in wanted or row["model"] != "7B" or row["trace"] not in ("u128_x1", "u512_x1"):
+            continue
+        found = simulate_neupims_attention(peer, MODELS["7B"], *traces[row["trace"]], mode=wanted[row["variant"]])
+        assert {name: found.counts[name] for name in columns} == {name: int(row[key]) for name, key in columns.items()}
+        assert found.energy_j * 1e6 == pytest.approx(float(row["total_uJ"]), rel=2e-4)
+
+
+@pytest.mark.parametrize("run", ["on_S1024_u256_x1", "off_S1024_u128_x4", "nfull_S1024_u128_x4"])
+def test_stages_of_a_layer_match_the_public_simulator(reference_dir: Path, peer: NeupimsDevice, run: str) -> None:
+    rows = [row for row in _rows(reference_dir, "stage_cycles.csv") if row["run"] == run]
+    found = simulate_run(peer, rows, read_traces(reference_dir / "neupims", {}))
+    truth = [int(row["stage_cycles"]) for row in rows]
+    ours = [stage.cycles for stage in found.stages]
+    np.testing.assert_allclose(ours, truth, rtol=0.05)
+    assert sum(ours) == pytest.approx(sum(truth), rel=0.01)
+
+
+def test_npu_only_layer_is_close_to_the_public_simulator(reference_dir: Path, peer: NeupimsDevice) -> None:
+    rows = [row for row in _rows(reference_dir, "stage_cycles.csv") if row["run"] == "no_S1024_u64_x1"]
+    found = simulate_run(peer, rows, read_traces(reference_dir / "neupims", {}))
+    assert found.cycles == pytest.approx(int(rows[0]["stage_cycles"]), rel=0.02)
+
+
+def test_longer_contexts_and_more_requests_take_longer(device: NeupimsDevice) -> None:
+    by_length = [simulate_neupims_attention(device, SMALL, [length] * 32).cycles for length in (64, 256, 1024)]
+    by_count = [simulate_neupims_attention(device, SMALL, [200] * count).cycles for count in (32, 64, 128)]
+    assert by_length == sorted(by_length) and by_count == sorted(by_count)
+
+
+@pytest.mark.parametrize("mode", ["dual", "single", "single-issue1"])
+def test_no_mode_beats_its_internal_bandwidth(device: NeupimsDevice, mode: str) -> None:
+    lengths = [1024] * 32
+    found = simulate_neupims_attention(device, SMALL, lengths, mode=mode)
+    element_reads = 2 * sum(lengths) * SMALL.device_hidden
+    per_cycle = device.organisation.channels * 32 * device.organisation.lanes / device.timing.burst
+    assert found.cycles >= element_reads / per_cycle
+    comps = found.counts["COMP"] * 32 * device.organisation.lanes
+    assert comps >= element_reads
+
+
+def test_dual_buffers_are_not_slower_than_single_ones(device: NeupimsDevice) -> None:
+    lengths = list(np.random.default_rng(5).integers(20, 900, 64))
+    dual, single, slow = (
+        simulate_neupims_attention(device, SMALL, lengths, mode=mode).cycles
+        for mode in ("dual", "single", "single-issue1")
+    )
+    assert dual <= single <= slow
+
+
+def test_energy_parts_add_up_and_utilisations_are_shares(device: NeupimsDevice) -> None:
+    found = simulate_neupims_layer(device, SMALL, [100] * 64, sub_batch_interleaving=True)
+    assert [stage.name for stage in found.stages] == list("ABCDEF")
+    assert found.cycles == sum(stage.cycles for stage in found.stages)
+    assert found.energy_j == pytest.approx(sum(found.energy_by_component_j.values()))
+    for share in (found.npu_utilisation, found.pim_utilisation, found.dram_bandwidth_share):
+        assert 0.0 < share <= 1.0
+    assert found.model_cycles(1) == found.cycles - sum(s.cycles for s in found.stages if s.name in "CD")
+    assert found.model_seconds(2) == pytest.approx(found.seconds)
+
+
+def test_all_layer_data_crosses_the_memory_bus(device: NeupimsDevice) -> None:
+    tokens = 32
+    found = simulate_neupims_layer(device, SMALL, [64] * tokens)
+    e, ffn = SMALL.hidden, SMALL.ffn
+    weights = e * 3 * e + e * e + 2 * e * ffn
+    inputs = tokens * (e + e + e + 2 * e + e + e + ffn + ffn + 2 * e)
+    outputs = tokens * (e + 3 * e + e + e + e + ffn + ffn + e + e)
+    assert found.counts["READ"] * 32 >= 0.98 * (weights + inputs)
+    assert found.counts["READ"] * 32 <= 1.1 * (weights + inputs)
+    assert found.counts["WRITE"] * 32 >= 0.9 * outputs
+
+
+def test_interleaving_shares_one_memory(device: NeupimsDevice) -> None:
+    """With both sides at work a stage takes at least as long as either side alone, and less than both in turn."""
+    found = simulate_neupims_layer(device, SMALL, [256] * 128, sub_batch_interleaving=True)
+    c = next(stage for stage in found.stages if stage.name == "C")
+    assert max(c.npu_cycles, c.pim_cycles) <= c.cycles <= c.npu_cycles + c.pim_cycles
+
+
+def test_same_input_same_output(device: NeupimsDevice) -> None:
+    first, second = (simulate_neupims_layer(device, SMALL, [90, 300] * 20) for _ in range(2))
+    assert first == second
+
+
+def test_greedy_packing_balances_and_round_robin_takes_turns() -> None:
+    lengths = [2048, 64, 64, 64, 512, 512, 128, 900]
+    greedy = assign_channels(SMALL, lengths, 4, "greedy")
+    load = np.bincount(greedy, weights=[load_estimate(SMALL, length) for length in lengths], minlength=4)
+    assert load.max() == load_estimate(SMALL, 2048)
+    assert assign_channels(SMALL, lengths, 4, "round-robin") == [0, 1, 2, 3, 0, 1, 2, 3]
+
+
+def test_sub_batches_halve_every_channel_and_lose_nothing() -> None:
+    lengths, channels = list(range(1, 12)), [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3]
+    split = arrange(lengths, channels, 4, True)
+    assert sorted(split.lengths.tolist()) == lengths
+    assert split.sub_batches == (6, 5)
+    assert split.channels[: split.sub_batches[0]].tolist() == [0, 0, 1, 2, 2, 3]
+
+
+def test_running_pointer_wraps_and_touches_each_block_once() -> None:
+    limit = 4096
+    blocks = np.zeros(200, np.int64)
+    rng = np.random.default_rng(1)
+    for _ in range(50):
+        pointer, elements = 2 * int(rng.integers(0, limit // 2)), int(rng.integers(1, 1500))
+        walk, seen = pointer, []
+        for _ in range(elements):
+            walk = walk + 2 if walk + 2 < limit else 0
+            seen.append(walk // 64)
+        n = pointer_blocks(blocks, pointer, elements, limit)
+        assert blocks[:n].tolist() == sorted(set(seen))
+        assert advance_pointer(pointer, elements, limit) == walk
+
+
+def test_hash_order_is_a_permutation_and_strided_blocks_cover_the_bytes() -> None:
+    blocks = np.arange(1000, 1513)
+    heads, links = np.zeros(4096, np.int64), np.zeros((600, 3), np.int64)
+    hash_order(blocks, 513, heads, links)
+    assert sorted(blocks.tolist()) == list(range(1000, 1513))
+    found = np.zeros(64, np.int64)
+    n = strided_blocks(found, 128, 3, 256, 8192)
+    assert found[:n].tolist() == [2, 3, 4, 5, 130, 131, 132, 133, 258, 259, 260, 261]
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ({"sequence_lengths": []}, InputError),
+        ({"sequence_lengths": [0]}, InputError),
+        ({"sequence_lengths": [5], "channels": [99]}, InputError),
+        ({"assignment": "clever"}, UsageError),
+        ({"mode": "triple"}, UsageError),
+        ({"only_stages": "Z"}, UsageError),
+    ],
+)
+def test_wrong_input_is_refused(device: NeupimsDevice, change: dict[str, object], error: type[Exception]) -> None:
+    arguments = {"sequence_lengths": [64, 64], **change}
+    with pytest.raises(error):
+        simulate_neupims_layer(device, SMALL, **arguments)
+
+
+def test_wrong_shapes_and_devices_are_refused() -> None:
+    with pytest.raises(ConfigError):
+        LayerShape(1000, 7, 4000)
+    with pytest.raises(ConfigError):
+        load("neupims", "neupims", ("organisation.channels=24",))
+    tiny = load("neupims", "neupims", ("organisation.capacity_per_channel=1 MiB",))
+    with pytest.raises(InfeasibleError):
+        simulate_neupims_layer(tiny, MODELS["7B"], [64] * 8)
