@@ -8,7 +8,10 @@ scored, softmax and scatter of the first go on; and so on. Source: AttAcc simula
 
 from __future__ import annotations
 
+from functools import cache
+
 import numpy as np
+from numpy.typing import NDArray
 
 from archsim.config.schemas.pim import AttAccProgram
 from archsim.errors import ConfigError, InfeasibleError, InputError
@@ -26,6 +29,7 @@ from archsim.memory.attacc_kernels import (
 from archsim.memory.pim_device import PimDevice
 from archsim.memory.pim_program import Program
 
+Ints = NDArray[np.int64]
 _MAX = {"kv_len": 2**31, "heads": 2**24, "head_dim": 2**16, "queries_per_kv": 2**12}
 _VALUE_OFFSET_BYTES = 2**23
 _FIRST_TABLE = 4096
@@ -47,7 +51,8 @@ def attention_program(
     ops = ops[:count]
     width = np.zeros(plan.channels, np.int64)
     classes = split_classes(ops, np.zeros(plan.channels + 1, np.int64), width)
-    return Program(ops, width[:classes].copy(), _walk(device))
+    walk = _walk(*fanout_of(device)) if plan.order == ALL_BANKS else np.zeros(1, np.int64)
+    return Program(ops, width[:classes].copy(), walk)
 
 
 def attention_plan(
@@ -79,7 +84,7 @@ def attention_plan(
     blocks = _ceil(head_dim, banks_in_group * lanes)
     order = {"bank": ONE_BANK, "bankgroup": BANK_BY_BANK, "buffer": ALL_BANKS}[program.unit]
     places = _places(device, program, order, (groups * slice_columns, blocks * groups), heads, head_dim)
-    broadcast, gather_score, gather_context, scatter = _moves(device, program)
+    broadcast, gather_score, gather_context, scatter = _moves(program.unit, fanout_of(device))
     softmax_ticks = (
         0 if "softmax_free" in slips else _ceil(kv_len, program.softmax_unit.elements) * program.softmax_unit.ticks
     )
@@ -130,17 +135,23 @@ def _units(device: PimDevice, program: AttAccProgram) -> tuple[int, int]:
     return (fan["bank"] if program.unit == "bank" else 1), groups
 
 
-def _moves(device: PimDevice, program: AttAccProgram) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Banks addressed by broadcast, gather after score, gather after context, scatter."""
+def fanout_of(device: PimDevice) -> tuple[int, int, int]:
+    """Ranks of a pseudo channel, bank groups of a rank, banks of a bank group."""
     fan = device.geometry.fanout
-    first = np.arange(device.geometry.banks // fan["pseudochannel"], dtype=np.int64)
-    rank, group, bank = np.array(np.unravel_index(first, (fan["rank"], fan["bankgroup"], fan["bank"])))
+    return fan["rank"], fan["bankgroup"], fan["bank"]
+
+
+@cache
+def _moves(unit: str, fanout: tuple[int, int, int]) -> tuple[Ints, Ints, Ints, Ints]:
+    """Banks addressed by broadcast, gather after score, gather after context, scatter."""
+    first = np.arange(np.prod(fanout), dtype=np.int64)
+    rank, group, bank = np.array(np.unravel_index(first, fanout))
     one = np.zeros(1, np.int64)
-    if program.unit == "buffer":
+    if unit == "buffer":
         return one, one, one, one
     units = first[bank == 0]
     by_group = units[np.lexsort((rank[bank == 0], group[bank == 0]))]
-    if program.unit == "bankgroup":
+    if unit == "bankgroup":
         return one, by_group, first[(group == 0) & (bank == 0)], units
     columns = first[group == 0]
     by_bank = columns[np.lexsort((rank[group == 0], bank[group == 0]))]
@@ -169,9 +180,8 @@ def _places(
     return 0, key_rows * g.row_columns, head_groups * key_rows * g.row_columns, value_rows * g.row_columns
 
 
-def _walk(device: PimDevice) -> np.ndarray:
+@cache
+def _walk(ranks: int, groups: int, banks: int) -> Ints:
     """Banks of a pseudo channel in the order of consecutive columns: rank and bank group change fastest."""
-    fan = device.geometry.fanout
-    shape = (fan["rank"], fan["bankgroup"], fan["bank"])
-    order = np.arange(np.prod(shape), dtype=np.int64).reshape(shape)
+    order = np.arange(ranks * groups * banks, dtype=np.int64).reshape(ranks, groups, banks)
     return np.ascontiguousarray(order.transpose(2, 0, 1).ravel())

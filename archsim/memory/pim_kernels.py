@@ -44,6 +44,7 @@ from archsim.memory.pim_state_kernels import (
     FIRST,
     FLAGS,
     GAP,
+    GROUP,
     INTERVAL,
     LAST,
     MASKED,
@@ -67,6 +68,7 @@ from archsim.memory.pim_state_kernels import (
     account,
     ready_at,
     remove,
+    split_group,
 )
 
 Ints = NDArray[np.int64]
@@ -174,12 +176,15 @@ def push(tb: Tables, ops: Ints, walk: Ints, s: State, at: Ints, t: int) -> None:
             s.reg[k, SEGS] = n + 1
             s.total[CHANGES] += 1
             wake_for(tb, ops, s, k, op, bank, t)
-        k += 1
+        k = s.reg[k, GROUP]
         if k == ops[op, END]:
             item += 1
             if item == ops[op, COUNT]:
                 op += 1
                 item = 0
+                if op < ops.shape[0]:
+                    split_group(s, ops[op, FIRST], t)
+                    split_group(s, ops[op, END], t)
             k = ops[op, FIRST] if op < ops.shape[0] else 0
     at[0] = op
     at[1] = item
@@ -195,14 +200,18 @@ def run(tb: Tables, ops: Ints, walk: Ints, s: State, old: State) -> int:
     at = s.at
     at[2] = ops[0, FIRST]
     t = s.at[0] + 1
+    split_group(s, ops[0, FIRST], 0)
+    split_group(s, ops[0, END], 0)
     every = (tb.par[FLAGS] & EVERY_CLOCK) != 0
     while True:
         push(tb, ops, walk, s, at, t)
         busy = False
-        for k in range(s.reg.shape[0]):
+        k = 0
+        while k < s.reg.shape[0]:
             if s.reg[k, WAKE] <= t or every:
                 clock(tb, ops, s, k, t)
             busy = busy or s.reg[k, WAITING] > 0 or s.reg[k, PENDING] > 0
+            k = s.reg[k, GROUP]
         ended = at[0] >= ops.shape[0]
         if ended and not busy:
             break
@@ -215,9 +224,12 @@ def run(tb: Tables, ops: Ints, walk: Ints, s: State, old: State) -> int:
         following = t + 1 if every else NEVER
         if not ended and s.reg[at[2], WAITING] < tb.par[DEPTH]:
             following = t + 1
-        for k in range(s.reg.shape[0]):
+        k = 0
+        while k < s.reg.shape[0]:
             following = min(following, s.reg[k, WAKE])
+            k = s.reg[k, GROUP]
         t = following
     for k in range(s.reg.shape[0]):
-        account(s.reg, s.split, k, t)
+        if s.reg[k, GROUP] > 0:
+            account(s.reg, s.split, k, t)
     return int(t)

@@ -13,8 +13,10 @@ from archsim.memory.pim_device import PimDevice
 from archsim.memory.pim_kernels import run
 from archsim.memory.pim_state_kernels import (
     BARRIER,
+    CHANNELS,
     DEPTH,
     FLAGS,
+    GROUP,
     INTERVAL,
     LABEL,
     LAST,
@@ -108,7 +110,9 @@ def run_program(device: PimDevice, program: Program, *, log: bool = False) -> Pr
         tables = tables._replace(par=par)
         room = 4 * int((ops[:, 3] * (ops[:, 5] - ops[:, 4])).sum()) + 64 * (1 + ops.shape[0])
     state = _new_state(tables, program, room)
-    ticks = int(run(tables, ops, program.walk, state, _new_state(tables, program, 0)))
+    # an earlier moment is only ever looked at where operations walk
+    old = _new_state(tables, program, 0) if program.walk.size > 1 else state
+    ticks = int(run(tables, ops, program.walk, state, old))
     log_rows, skipped = int(state.total[LOGGED]), int(state.total[SKIPPED])
     return ProgramRun(ticks, state.counts, state.split, state.log[:log_rows], skipped)
 
@@ -121,7 +125,13 @@ def _new_state(tables: Tables, program: Program, log_rows: int) -> State:
     history = np.full((classes, windows, nodes if windows else 1, longest + 1), -(1 << 40), np.int64)
     history[..., -1] = 0
     reg = np.zeros((classes, REGISTERS), np.int64)
-    reg[:, WIDTH] = program.width
+    reg[:, CHANNELS] = program.width
+    if log_rows:  # every class for itself
+        reg[:, WIDTH] = program.width
+        reg[:, GROUP] = np.arange(1, classes + 1)
+    else:  # the first stands for all until their requests differ
+        reg[0, WIDTH] = program.width.sum()
+        reg[0, GROUP] = classes
     reg[:, NEXT_REFRESH] = reg[:, WAKE] = tables.par[INTERVAL]
     reg[:, LAST] = -1
     reg[:, LABEL] = WAIT

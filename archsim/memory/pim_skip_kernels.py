@@ -16,6 +16,7 @@ from archsim.memory.pim_state_kernels import (
     CROSS,
     END,
     FIRST,
+    GROUP,
     LABEL,
     LAST,
     MAC_UNTIL,
@@ -81,6 +82,8 @@ def skip_stream(ops: Ints, s: State, at: Ints, gap: int, t: int) -> int:
         first = ops[at[0], FIRST]
         end = ops[at[0], END]
     for k in range(s.reg.shape[0]):
+        if s.reg[k, GROUP] == 0:
+            continue
         fed = first <= k < end
         if s.reg[k, STREAM] == 0:
             n = 0 if fed else min(n, (s.reg[k, WAKE] - 1 - t) // gap)
@@ -126,6 +129,10 @@ def same_stream(s: State, old: State, k: int, t: int, t_old: int) -> bool:
 def same_state(tb: Tables, s: State, old: State, t: int, t_old: int) -> bool:
     """Whether everything that still matters at `t` is as it was at `t_old`, relative to the time."""
     for k in range(s.reg.shape[0]):
+        if s.reg[k, GROUP] != old.reg[k, GROUP]:
+            return False
+        if s.reg[k, GROUP] == 0:
+            continue
         if s.reg[k, PENDING] > 0 or s.reg[k, WAITING] != old.reg[k, WAITING]:
             return False
         if not same_stream(s, old, k, t, t_old):
@@ -171,6 +178,8 @@ def keep_state(s: State, old: State, t: int) -> None:
     for k in range(s.reg.shape[0]):
         for i in range(s.reg.shape[1]):
             old.reg[k, i] = s.reg[k, i]
+        if s.reg[k, GROUP] == 0:
+            continue
         for i in range(s.reg[k, SEGS]):
             for column in range(3):
                 old.queue[k, i, column] = s.queue[k, i, column]
@@ -197,6 +206,8 @@ def add_rounds(tb: Tables, s: State, old: State, rounds: int, period: int, t: in
     """Move everything that lies after `t` by `rounds` periods, and count what they did."""
     shift = rounds * period
     for k in range(s.reg.shape[0]):
+        if s.reg[k, GROUP] == 0:
+            continue
         s.reg[k, WAKE] = min(s.reg[k, WAKE] + shift, s.reg[k, NEXT_REFRESH])
         s.reg[k, STOP] = min(s.reg[k, STOP] + shift, s.reg[k, NEXT_REFRESH])
         if s.reg[k, WAKE] >= s.reg[k, STOP]:  # its next MAC would be too late
@@ -229,7 +240,8 @@ def skip_walk(tb: Tables, ops: Ints, walk: Ints, s: State, old: State, t: int) -
     if op >= ops.shape[0] or ops[op, WALK] == 0 or (op == old.at[0] and s.at[1] // size == old.at[1] // size):
         return t
     for k in range(s.reg.shape[0]):
-        account(s.reg, s.split, k, t)
+        if s.reg[k, GROUP] > 0:
+            account(s.reg, s.split, k, t)
     period = t - old.before[0]
     if op == old.at[0] and s.at[1] - old.at[1] == size and s.at[2] == old.at[2]:
         rounds = min((ops[op, COUNT] - 1 - s.at[1]) // size, (s.reg[0, NEXT_REFRESH] - 1 - t) // period)

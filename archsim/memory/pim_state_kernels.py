@@ -29,7 +29,8 @@ BUS, ACT, PRE, ROLE, EFFECT, GAP, CHECK_AT, CHECK_END, RULE_AT, RULE_END, HOLD_A
 # columns of State.reg
 WIDTH, SEGS, WAITING, PENDING, REFRESHED, NEXT_REFRESH, OPEN_BANKS, WAKE = range(8)
 STREAM, STOP, LAST, SINCE, LABEL, MAC_UNTIL, REFRESH_UNTIL, SOFTMAX_UNTIL, CROSS = range(8, 17)
-REGISTERS = 17
+GROUP, CHANNELS = 17, 18
+REGISTERS = 19
 # State.total
 SCAN, CHANGES, SKIPPED, LOGGED, HELD = range(5)
 
@@ -63,11 +64,13 @@ class Tables(NamedTuple):
 class State(NamedTuple):
     """Everything that changes. K classes, S places in a queue, N nodes.
 
-    reg      (K, 17) channels; runs and requests in the queue; refreshes that wait, done; tick of the next; open banks;
+    reg      (K, 19) channels it stands for; runs and requests in the queue; refreshes that wait, done; tick of the
+             next; open banks;
              next tick at which the class may act; gap of the running stream (0: none), first tick at which something
              else may happen, last streamed MAC that is not in `ready` yet (-1: none); tick accounted up to, what for,
              ends of the MAC, refresh and softmax in flight; whether
-             the stream may go on from run to run
+             the stream may go on from run to run; first class after those it stands for (0: another stands for it);
+             channels of its own
     ready    (K, N, C) earliest tick of a command at a node
     history  (K, W, N, n + 1) times of windowed commands, the last column points to the oldest
     row      (K, B) open row, -1 closed
@@ -195,3 +198,35 @@ def remove(reg: Ints, queue: Ints, k: int, i: int) -> None:
             queue[k, j, 0] = queue[k, j + 1, 0]
             queue[k, j, 1] = queue[k, j + 1, 1]
             queue[k, j, 2] = queue[k, j + 1, 2]
+
+
+@outlined
+def split_group(s: State, first: int, t: int) -> None:
+    """Let class `first` stand for itself from now on, if another class still does."""
+    if first >= s.reg.shape[0] or s.reg[first, GROUP] > 0:
+        return
+    k = first - 1
+    while s.reg[k, GROUP] == 0:
+        k -= 1
+    account(s.reg, s.split, k, t)
+    channels = s.reg[first, CHANNELS]
+    for i in range(s.reg.shape[1]):
+        s.reg[first, i] = s.reg[k, i]
+    s.reg[first, CHANNELS] = channels
+    for i in range(s.queue.shape[1]):
+        for column in range(3):
+            s.queue[first, i, column] = s.queue[k, i, column]
+    for bank in range(s.row.shape[1]):
+        s.row[first, bank] = s.row[k, bank]
+    for n in range(s.ready.shape[1]):
+        for c in range(s.ready.shape[2]):
+            s.ready[first, n, c] = s.ready[k, n, c]
+    for w in range(s.history.shape[1]):
+        for n in range(s.history.shape[2]):
+            for i in range(s.history.shape[3]):
+                s.history[first, w, n, i] = s.history[k, w, n, i]
+    s.reg[k, GROUP] = first
+    s.reg[k, WIDTH] = 0
+    for i in range(k, first):
+        s.reg[k, WIDTH] += s.reg[i, CHANNELS]
+    s.reg[first, WIDTH] -= s.reg[k, WIDTH]
