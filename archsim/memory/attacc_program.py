@@ -59,23 +59,7 @@ def attention_plan(
     device: PimDevice, kv_len: int, heads: int, head_dim: int, element_bytes: int, queries_per_kv: int
 ) -> Plan:
     """Counts and places of the program (see `Plan`)."""
-    program = device.config.program
-    if not isinstance(program, AttAccProgram):
-        raise ConfigError(
-            f"the program of {device.config.name!r} is {program.type!r}, attention needs 'attacc'", key="program.type"
-        )
-    for name, value in (
-        ("kv_len", kv_len),
-        ("heads", heads),
-        ("head_dim", head_dim),
-        ("queries_per_kv", queries_per_kv),
-    ):
-        if not 1 <= value <= _MAX[name]:
-            raise InputError(f"{name}: found {value}, allowed: 1 to {_MAX[name]}")
-    if element_bytes not in device.config.element_bytes:
-        raise InputError(
-            f"element size: found {element_bytes} bytes, allowed: {', '.join(map(str, device.config.element_bytes))}"
-        )
+    program = _checked(device, kv_len, heads, head_dim, element_bytes, queries_per_kv)
     g, slips = device.geometry, device.slips
     lanes = g.access_bytes // element_bytes  # elements of a column
     banks_in_group, token_banks = _units(device, program)
@@ -120,6 +104,30 @@ def attention_plan(
         scatter_banks=scatter,
         scatter_repeat=_ceil(kv_len, token_banks * lanes) * queries_per_kv,
     )
+
+
+def _checked(
+    device: PimDevice, kv_len: int, heads: int, head_dim: int, element_bytes: int, queries_per_kv: int
+) -> AttAccProgram:
+    """The program's description, if the sizes are in range."""
+    program = device.config.program
+    if not isinstance(program, AttAccProgram):
+        raise ConfigError(
+            f"the program of {device.config.name!r} is {program.type!r}, attention needs 'attacc'", key="program.type"
+        )
+    for name, value in (
+        ("kv_len", kv_len),
+        ("heads", heads),
+        ("head_dim", head_dim),
+        ("queries_per_kv", queries_per_kv),
+    ):
+        if not 1 <= value <= _MAX[name]:
+            raise InputError(f"{name}: found {value}, allowed: 1 to {_MAX[name]}")
+    if element_bytes not in device.config.element_bytes:
+        raise InputError(
+            f"element size: found {element_bytes} bytes, allowed: {', '.join(map(str, device.config.element_bytes))}"
+        )
+    return program
 
 
 def _ceil(a: int, b: int) -> int:

@@ -144,7 +144,6 @@ def _tables(config: Pim, compiled: CompiledDevice, geometry: Geometry, slips: fr
         compiled.command(command)
     standard = config.dram.standard
     refresh = compiled.command(standard.refresh.all.command)
-    users = [compiled.command(name) for name, request in config.requests.items() if request.activate]
     opens = {compiled.command(r.activate) for r in config.requests.values() if r.activate}
     interval = compiled.ticks(standard.refresh.all.interval) if config.controller.refresh else NEVER
     if interval < 1:
@@ -157,20 +156,7 @@ def _tables(config: Pim, compiled: CompiledDevice, geometry: Geometry, slips: fr
         [banks],
         _reach(config, compiled),
     )
-    columns = np.column_stack(
-        (
-            [_BUSES.get(compiled.buses[b], 2) for b in compiled.bus],
-            _linked(config, compiled, "activate"),
-            _linked(config, compiled, "precharge"),
-            [_ROLES[config.requests[n].role] if n in config.requests else WAIT for n in names],
-            [{"open": 1, "close": 2}.get(c.effect, 0) for c in standard.commands.values()],
-            _gaps(compiled, users),
-            check_range,
-            rule_range,
-            hold_range,
-            np.maximum(1, compiled.same_ticks[0].diagonal()),
-        )
-    )
+    columns = _columns(config, compiled, check_range, rule_range, hold_range)
     close_all = _close_all(config, compiled)
     kept = max((int(compiled.same_ticks[:, refresh, a].max()) for a in opens), default=0)
     par = (
@@ -185,7 +171,7 @@ def _tables(config: Pim, compiled: CompiledDevice, geometry: Geometry, slips: fr
     )
     return Tables(
         par=np.array(par, np.int64),
-        cmd=np.ascontiguousarray(columns, np.int64),
+        cmd=columns,
         lists=lists,
         rules=rules,
         windows=compiled.windows,
@@ -193,6 +179,27 @@ def _tables(config: Pim, compiled: CompiledDevice, geometry: Geometry, slips: fr
         extra=_extra(config, compiled, slips),
         reach=reach_range.reshape(len(names), geometry.banks, 2),
     )
+
+
+def _columns(config: Pim, compiled: CompiledDevice, check_range: Ints, rule_range: Ints, hold_range: Ints) -> Ints:
+    """`Tables.cmd`."""
+    names, commands = compiled.commands, config.dram.standard.commands
+    users = [compiled.command(name) for name, request in config.requests.items() if request.activate]
+    columns = np.column_stack(
+        (
+            [_BUSES.get(compiled.buses[b], 2) for b in compiled.bus],
+            _linked(config, compiled, "activate"),
+            _linked(config, compiled, "precharge"),
+            [_ROLES[config.requests[n].role] if n in config.requests else WAIT for n in names],
+            [{"open": 1, "close": 2}.get(c.effect, 0) for c in commands.values()],
+            _gaps(compiled, users),
+            check_range,
+            rule_range,
+            hold_range,
+            np.maximum(1, compiled.same_ticks[0].diagonal()),
+        )
+    )
+    return np.ascontiguousarray(columns, np.int64)
 
 
 def _flags(slips: frozenset[str]) -> int:
