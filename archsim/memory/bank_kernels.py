@@ -50,6 +50,8 @@ def list_add(s: Array, o: int, d: int, c: int, b: int) -> None:
     if c > 0:
         f = c + 1  # F_ACT, F_PRE
     ready = ready_at(s, b, f)
+    if c == 2 and s[b + lay.B_ACTIVE] > 0 and s[lay.G_CLOSED] == 0:
+        ready = lay.INF  # guarded until the activated request is served: `remove_active` puts the real time
     p = b + lay.B_POS + q
     n = s[p]
     if n < 0:

@@ -19,7 +19,10 @@ Array = NDArray[np.int64]
 
 @inner
 def scan(s: Array, o: int, d: int, c: int, t: int) -> int:
-    """Key of the oldest candidate of class `c` that is ready at `t`, or NO_KEY; sets the class's lower bound."""
+    """Key of the oldest candidate of class `c` that is ready at `t`, or NO_KEY; sets the class's lower bound.
+
+    For classes 1 and 2 the bound leaves out the candidate returned: the caller must restore it if that does not issue.
+    """
     q = d * 3 + c
     n = s[o + lay.H_LIST_N + q]
     e = o + lay.LISTS + q * lay.LIST_SIZE
@@ -28,7 +31,7 @@ def scan(s: Array, o: int, d: int, c: int, t: int) -> int:
     if c > 0:
         f = c + 1
         field += 1  # B_MISS
-    best, low = lay.NO_KEY, lay.INF
+    best, low, best_ready = lay.NO_KEY, lay.INF, lay.INF
     for k in range(n):
         at = (e + 2 * k) & lay.AT
         ready = s[at + 1]
@@ -42,12 +45,13 @@ def scan(s: Array, o: int, d: int, c: int, t: int) -> int:
                 key = s[b + field]
                 if c == 2 and s[lay.G_ROWHIT] != 0 and not _no_older_hit(s, o, b, d):
                     continue  # `column` makes the list be looked at again
-                if key < best:
-                    best = key
-        elif c == 2:
-            b = s[at] & lay.AT
-            if s[b + lay.B_ACTIVE] > 0 and s[o + lay.H_ACTIVE_N] > 0:
-                continue
+                if c > 0:  # an activated or precharged bank leaves the list: the bound is that of the others
+                    if best != lay.NO_KEY:
+                        low = min(low, ready, best_ready)
+                    if key < best:
+                        best, best_ready = key, ready
+                    continue
+                best = min(best, key)
         if ready < low:
             low = ready
     s[o + lay.H_LIST_MIN + q] = low
@@ -77,13 +81,19 @@ def pick_buffer(s: Array, o: int, t: int, what: int) -> int:
             key = scan(s, o, d, 1, t)
             if key < best:
                 best, best_class = key, 1
+            elif key != lay.NO_KEY:
+                s[m + 1] = min(s[m + 1], t)
         if s[m + 2] <= t and class_bound(s, o, lay.F_PRE) <= t:
             if what & 4 and t == s[o + lay.H_PAIR_END]:
                 key = _scan_paired(s, o, d, t)
             else:
                 key = scan(s, o, d, 2, t)
             if key < best:
+                if best_class == 1:
+                    s[m + 1] = min(s[m + 1], t)
                 best, best_class = key, 2
+            elif key != lay.NO_KEY:
+                s[m + 2] = min(s[m + 2], t)
     if best == lay.NO_KEY:
         return 0
     return (best * 4 + best_class) * 4 + 3

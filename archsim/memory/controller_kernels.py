@@ -212,6 +212,8 @@ def settle(s: Array, o: int, t: int) -> None:
     w = lay.INF
     if s[o + lay.H_ACTIVE_N] > 0:
         w = max(s[o + lay.H_ACTIVE_MIN], t + 1)
+        if s[lay.G_CLOSED] == 0:  # then the active list needs column commands only
+            w = max(w, min(class_bound(s, o, lay.F_RD), class_bound(s, o, lay.F_WR)))
         if half != 0:
             w |= 1
     if s[o + lay.H_PRIO_N] > 0:

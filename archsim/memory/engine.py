@@ -149,7 +149,7 @@ class Engine:
         trace_at = out2 + (2 * n_out if requests else 0)
         self._trace_cap = (1 << 16) if trace else 0
         self._offsets = (out, out2, trace_at)
-        self.state: Array = np.zeros(trace_at + self._trace_cap * lay.TRACE_SIZE + 8, np.int64)
+        self.state: Array = _aligned(trace_at + self._trace_cap * lay.TRACE_SIZE + 8)
 
     def _fill_globals(self, trace: bool, requests: bool) -> None:
         s, c, d = self.state, self.setup.controller, self.setup.compiled
@@ -317,6 +317,13 @@ class Engine:
             still = s[o + lay.H_OPEN : o + lay.H_OPEN + 8] > 0
             c.open_ticks += int(s[o + lay.H_BUSY : o + lay.H_BUSY + 8].sum())
             c.open_ticks += int(np.maximum(c.end - s[o + lay.H_SINCE : o + lay.H_SINCE + 8], 0)[still].sum())
+
+
+def _aligned(size: int) -> Array:
+    """Zeros that begin at a cache line, so that a bank record or a request slot does not straddle two."""
+    raw = np.zeros(size + 8, np.int64)
+    skip = -raw.ctypes.data // 8 % 8
+    return raw[skip : skip + size]
 
 
 def _add(histogram: Array, values: Array) -> Array:

@@ -1,9 +1,9 @@
 """Runs of row hits served in order: the common case of streaming reads, without lists and scans.
 
-While every queued read is a hit, too few writes wait to be served, nothing is activated and no refresh is due, the oldest read is the
-next to issue if no younger one can be ready before it. Then only the time of the oldest counts, and the request that
-takes its place in the full queue. The loop ends, and the lists are made up again, at the first request or tick at
-which any of this fails; so the result is that of the general loop, tick by tick.
+While every queued read is a hit, too few writes wait to be served, nothing is activated and no refresh is due, the
+oldest read is the next to issue if no younger one can be ready before it. Then only the time of the oldest counts, and
+the request that takes its place in the full queue. The loop ends, and the lists are made up again, at the first request
+or tick at which any of this fails; so the result is that of the general loop, tick by tick.
 """
 
 from __future__ import annotations
@@ -85,11 +85,21 @@ def _scatter(s: Array, o: int, head: int, n: int) -> None:
     s[o + lay.H_N] = n
 
 
-@inner
-def _in_order(s: Array, o: int, head: int, ready: int, soonest: int) -> bool:
-    """Can no younger read be ready before the oldest, which is at `ready`? `soonest`: no read is before that tick."""
-    if ready <= soonest:
-        return True
+@outlined
+def _last_change(s: Array, o: int) -> int:
+    """Position in the freshly filled ring after which all reads go to one bank."""
+    ring = s[o + lay.H_RING] & lay.AT
+    change, last = 0, s[(s[ring] & lay.AT) + lay.S_BANK]
+    for k in range(1, s[lay.G_RCAP]):
+        b = s[(s[(ring + k) & lay.AT] & lay.AT) + lay.S_BANK]
+        if b != last:
+            change, last = k, b
+    return change
+
+
+@outlined
+def _in_order(s: Array, o: int, head: int, ready: int) -> bool:
+    """Can no younger read be ready before the oldest, which is at `ready`?"""
     ring, size = s[o + lay.H_RING] & lay.AT, s[lay.G_RCAP]
     last = s[(s[(ring + head) & lay.AT] & lay.AT) + lay.S_BANK]
     for k in range(1, size):
@@ -122,13 +132,14 @@ def fast_run(s: Array, o: int, t: int, locations: Array, addresses: Array) -> in
     number, end, half, split = s[lay.G_NEXT], s[lay.G_CHUNK1], s[lay.G_HALF], s[lay.G_SPLIT]
     out, latency = (s[lay.G_OUT] + s[lay.G_OUT_N]) & lay.AT, s[lay.G_RLAT]
     head, served, hits, now = 0, 0, 0, t - 1
+    change, newest = _last_change(s, o), s[(s[(ring + size - 1) & lay.AT] & lay.AT) + lay.S_BANK]
     open_end, writes = False, s[o + lay.H_NW] > 0
     while True:
         i = s[(ring + head) & lay.AT] & lay.AT
         b = s[i + lay.S_BANK] & lay.AT
         soonest = max(now + 1, class_bound(s, o, lay.F_RD))
         tick = max(soonest, ready_at(s, b, lay.F_RD))
-        if not _in_order(s, o, head, tick, soonest):
+        if tick > soonest and change > served and not _in_order(s, o, head, tick):
             break
         if half != 0:
             tick |= 1
@@ -157,6 +168,8 @@ def fast_run(s: Array, o: int, t: int, locations: Array, addresses: Array) -> in
         if special:
             open_end = True
             break
+        if b != newest:  # reads `change` and later go to one bank
+            change, newest = served + size - 1, b
         s[i + lay.S_ROW] = row
         s[i + lay.S_BANK] = b
         s[i + lay.S_ARRIVAL] = tick

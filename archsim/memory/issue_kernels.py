@@ -154,8 +154,10 @@ def remove_active(s: Array, o: int, b: int, at: int) -> None:
     elif s[b + lay.B_ACTIVE] == 0:
         ready = ready_at(s, b, lay.F_PRE)
         for q in (2, 5):
-            if s[b + lay.B_POS + q] >= 0 and ready < s[o + lay.H_LIST_MIN + q]:
-                s[o + lay.H_LIST_MIN + q] = ready
+            at = s[b + lay.B_POS + q]
+            if at >= 0:
+                s[(o + lay.LISTS + q * lay.LIST_SIZE + 2 * at + 1) & lay.AT] = ready
+                s[o + lay.H_LIST_MIN + q] = min(s[o + lay.H_LIST_MIN + q], ready)
 
 
 @inner
@@ -220,9 +222,9 @@ def execute(s: Array, o: int, command: int, b: int, i: int, active: int, t: int)
         elif command == lay.ACT2:
             row = s[(i & lay.AT) + lay.S_ROW]
             s[o + lay.H_PENDING] = -1
-        set_row(s, o, b, row, t)
-        if row >= 0:
+        if row >= 0:  # before `set_row`, which leaves out precharges of banks with an activated request
             add_active(s, o, b, i & lay.AT)
+        set_row(s, o, b, row, t)
     if s[lay.G_CLOSED] > 0 and s[o + lay.H_ACTIVE_N] > 0:
         s[o + lay.H_ACTIVE_MIN] = 0
 
