@@ -40,7 +40,7 @@ def answer_fast(state: NDArray[np.int64], due: int, tag: int) -> None:
 
 @njit(cache=True, nogil=True)
 def pop_mixed(state: NDArray[np.int64], block: int) -> int:
-    """The oldest request waiting on GWRITE's address `block` (0 or 8)."""
+    """The oldest request waiting on GWRITE's address `block` (0 or 8): tag << 1 | is it a read."""
     half = block >> 3
     tag = state[at.MIXED + half * at.RESPONSES + (state[at.MIXED_HEAD + half] & (at.RESPONSES - 1))]
     state[at.MIXED_HEAD + half] += 1
@@ -48,13 +48,33 @@ def pop_mixed(state: NDArray[np.int64], block: int) -> int:
 
 
 @njit(cache=True, nogil=True)
-def push_mixed(state: NDArray[np.int64], block: int, tag: int) -> None:
+def push_mixed(state: NDArray[np.int64], block: int, tag: int, read: int) -> None:
     """Join the requests waiting on GWRITE's address `block` (0 or 8)."""
     half = block >> 3
-    state[at.MIXED + half * at.RESPONSES + (state[at.MIXED_TAIL + half] & (at.RESPONSES - 1))] = tag
+    state[at.MIXED + half * at.RESPONSES + (state[at.MIXED_TAIL + half] & (at.RESPONSES - 1))] = tag << 1 | read
     state[at.MIXED_TAIL + half] += 1
     if state[at.MIXED_TAIL + half] - state[at.MIXED_HEAD + half] > at.RESPONSES:
         state[at.FAULT] = 1
+
+
+@njit(cache=True, nogil=True)
+def note_bank(state: NDArray[np.int64], bank: int) -> None:
+    """Bring the bank's bits in the masks up to date after anything about its queue or row has changed."""
+    bit = 1 << bank
+    state[at.ROW_WORK] &= ~bit
+    state[at.CAN_READ] &= ~bit
+    state[at.CAN_WRITE] &= ~bit
+    if state[at.LENGTH + bank] == 0:
+        return
+    reads, writes, row = state[at.READ_HITS + bank], state[at.WRITE_HITS + bank], state[at.ROW + bank]
+    if reads > 0:
+        state[at.CAN_READ] |= bit
+    if writes > 0:
+        state[at.CAN_WRITE] |= bit
+    if row < 0 or reads + writes == 0:
+        state[at.ROW_WORK] |= bit
+    elif state[at.COLUMNS + bank] >= 4 and state[at.NODES + 3 * state[at.HEAD + bank]] >> 10 != row:
+        state[at.ROW_WORK] |= bit
 
 
 @njit(cache=True, nogil=True)
@@ -76,6 +96,7 @@ def enqueue(state: NDArray[np.int64], block: int, write: int, tag: int) -> None:
     state[at.QUEUED] += 1
     if state[at.ROW + bank] == block >> 9:
         state[(at.WRITE_HITS if write else at.READ_HITS) + bank] += 1
+    note_bank(state, bank)
     state[at.NEXT_SCAN] = 0
 
 
@@ -94,6 +115,7 @@ def count_hits(state: NDArray[np.int64], bank: int) -> None:
         node = state[at.NODES + 3 * node + 2]
     state[at.READ_HITS + bank] = hits - writes
     state[at.WRITE_HITS + bank] = writes
+    note_bank(state, bank)
 
 
 @njit(cache=True, nogil=True)
@@ -123,6 +145,7 @@ def precharge(state: NDArray[np.int64], lat: NDArray[np.int64], bank: int, now: 
     state[at.ROW + bank] = -1
     state[at.READ_HITS + bank] = 0
     state[at.WRITE_HITS + bank] = 0
+    note_bank(state, bank)
     state[at.COUNTS + at.N_PRE] += 1
     rank = bank >> 4
     state[at.OPEN_BANKS + rank] -= 1
@@ -157,24 +180,34 @@ def take_hit(state: NDArray[np.int64], bank: int, reads: bool, writes: bool) -> 
 
 
 @njit(cache=True, nogil=True)
+def answer_shared(state: NDArray[np.int64], block: int, due: int) -> None:
+    """Answer the reads that joined an equal one on `block`."""
+    kept = 0
+    for index in range(state[at.SHARED_N]):
+        place = at.SHARE + 2 * index
+        if state[place] == block:
+            answer_slowly(state, due, state[place + 1])
+        else:
+            state[at.SHARE + 2 * kept] = state[place]
+            state[at.SHARE + 2 * kept + 1] = state[place + 1]
+            kept += 1
+    state[at.SHARED_N] = kept
+
+
+@njit(cache=True, nogil=True)
 def answer_read(
     state: NDArray[np.int64], lat: NDArray[np.int64], marks: NDArray[np.uint8], block: int, tag: int, now: int
 ) -> None:
     """Answer an issued read and the equal ones that joined it."""
     due = now + lat[at.P_READ_DUE]
-    mixed = lat[at.P_MIXUP] and (block == 0 or block == 8)
-    answer_slowly(state, due, pop_mixed(state, block) if mixed else tag)
-    if marks[block] & 2:
-        kept = 0
-        for index in range(state[at.SHARED_N]):
-            place = at.SHARE + 2 * index
-            if state[place] == block:
-                answer_slowly(state, due, pop_mixed(state, block) if mixed else state[place + 1])
-            else:
-                state[at.SHARE + 2 * kept] = state[place]
-                state[at.SHARE + 2 * kept + 1] = state[place + 1]
-                kept += 1
-        state[at.SHARED_N] = kept
+    shared = marks[block] & 2 != 0
+    if lat[at.P_MIXUP] and (block == 0 or block == 8):
+        oldest = pop_mixed(state, block)
+        tag = oldest >> 1
+        shared = oldest & 1 != 0
+    answer_slowly(state, due, tag)
+    if shared:
+        answer_shared(state, block, due)
     marks[block] &= 0xFC
 
 
@@ -200,11 +233,12 @@ def column_command(
         answer_read(state, lat, marks, block, state[at.NODES + 3 * node + 1], now)
         state[at.READ_HITS + bank] -= 1
         state[at.COUNTS + at.N_READ] += 1
+    note_bank(state, bank)
 
 
 @njit(cache=True, nogil=True)
 def row_command(state: NDArray[np.int64], lat: NDArray[np.int64], bank: int, limited: bool, now: int) -> int:
-    """Issue ACT or PRE for the head of a bank queue: 0 if done, else the earliest clock it may (FAR: none due)."""
+    """Issue ACT or PRE for the head of a bank queue that needs it: 0 if done, else its clock (FAR: no budget)."""
     budget = state[at.BUDGET]
     if state[at.ROW + bank] < 0:
         if limited and budget <= lat[at.P_RCD]:
@@ -214,11 +248,6 @@ def row_command(state: NDArray[np.int64], lat: NDArray[np.int64], bank: int, lim
             return int(ready)
         activate(state, lat, bank, state[at.NODES + 3 * state[at.HEAD + bank]] >> 10, now)
     else:
-        hits = state[at.READ_HITS + bank] + state[at.WRITE_HITS + bank]
-        if hits > 0 and state[at.COLUMNS + bank] < 4:
-            return at.FAR
-        if hits > 0 and state[at.NODES + 3 * state[at.HEAD + bank]] >> 10 == state[at.ROW + bank]:
-            return at.FAR
         if limited and budget <= lat[at.P_RP] + lat[at.P_RCD]:
             return at.FAR
         ready = max(state[at.B_PRE + bank], state[at.C_PRE])
@@ -228,6 +257,29 @@ def row_command(state: NDArray[np.int64], lat: NDArray[np.int64], bank: int, lim
     if limited:
         state[at.BUDGET] -= lat[at.P_RCD]
     return 0
+
+
+@njit(cache=True, nogil=True)
+def candidates(state: NDArray[np.int64], allowed: int, now: int) -> tuple[int, int]:
+    """Banks worth a look, and the earliest clock at which a rank that must wait may read or write."""
+    mask = state[at.ROW_WORK]
+    earliest = at.FAR
+    for rank in range(at.RANKS):
+        banks = 0xFFFF << (16 * rank)
+        reads, writes = state[at.CAN_READ] & banks & allowed, state[at.CAN_WRITE] & banks & allowed
+        if reads:
+            gate = max(state[at.C_READ], state[at.R_READ + rank])
+            if gate <= now:
+                mask |= reads
+            else:
+                earliest = min(earliest, gate)
+        if writes:
+            gate = max(state[at.C_WRITE], state[at.R_WRITE + rank])
+            if gate <= now:
+                mask |= writes
+            else:
+                earliest = min(earliest, gate)
+    return mask & allowed, earliest
 
 
 @njit(cache=True, nogil=True)
@@ -241,31 +293,43 @@ def memory_command(
     if now < state[at.NEXT_SCAN] or state[at.QUEUED] == 0:
         return False
     limited = state[at.BUDGET] > 0 and state[at.PIM_MOVED] > state[at.PIM_ISSUED]
-    earliest = at.FAR
-    first = state[at.LAST_BANK] + 1
-    for step in range(at.BANKS):
-        bank = (first + step) & (at.BANKS - 1)
-        rank = bank >> 4
-        if state[at.LENGTH + bank] == 0 or rank == closed_rank or (bank == 0 and state[at.GWRITING]):
-            continue
-        ready = row_command(state, lat, bank, limited, now)
-        if ready == 0:
+    allowed = 0xFFFFFFFF if closed_rank < 0 else 0xFFFF << (16 * (1 - closed_rank))
+    if state[at.GWRITING]:
+        allowed &= ~1
+    mask, earliest = candidates(state, allowed, now)
+    bank = (state[at.LAST_BANK] + 1) & (at.BANKS - 1)
+    mask = (mask >> bank | mask << (at.BANKS - bank)) & 0xFFFFFFFF
+    while mask:
+        while not mask & 1:
+            mask >>= 1
+            bank += 1
+        bank &= at.BANKS - 1
+        if (state[at.ROW_WORK] >> bank) & 1:
+            ready = row_command(state, lat, bank, limited, now)
+            earliest = min(earliest, ready)
+        if earliest > 0:
+            earliest = min(earliest, column_step(state, lat, marks, bank, now))
+        if earliest == 0:
             state[at.LAST_BANK] = bank
             state[at.NEXT_SCAN] = 0
             return True
-        earliest = min(earliest, ready)
-        read_at = at.FAR
-        if state[at.READ_HITS + bank] > 0:
-            read_at = max(max(state[at.C_READ], state[at.R_READ + rank]), state[at.G_READ + (bank >> 2)])
-            read_at = max(read_at, state[at.B_READ + bank])
-        write_at = at.FAR
-        if state[at.WRITE_HITS + bank] > 0:
-            write_at = max(max(state[at.C_WRITE], state[at.R_WRITE + rank]), state[at.B_WRITE + bank])
-        if min(read_at, write_at) <= now:
-            column_command(state, lat, marks, bank, read_at <= now, write_at <= now, now)
-            state[at.LAST_BANK] = bank
-            state[at.NEXT_SCAN] = 0
-            return True
-        earliest = min(earliest, min(read_at, write_at))
+        mask >>= 1
+        bank += 1
     state[at.NEXT_SCAN] = earliest
     return False
+
+
+@njit(cache=True, nogil=True)
+def column_step(state: NDArray[np.int64], lat: NDArray[np.int64], marks: NDArray[np.uint8], bank: int, now: int) -> int:
+    """Issue READ or WRITE for a hit of `bank`: 0 if done, else the earliest clock it may (FAR: no hits)."""
+    rank = bank >> 4
+    read_at, write_at = at.FAR, at.FAR
+    if (state[at.CAN_READ] >> bank) & 1:
+        read_at = max(max(state[at.C_READ], state[at.R_READ + rank]), state[at.G_READ + (bank >> 2)])
+        read_at = max(read_at, state[at.B_READ + bank])
+    if (state[at.CAN_WRITE] >> bank) & 1:
+        write_at = max(max(state[at.C_WRITE], state[at.R_WRITE + rank]), state[at.B_WRITE + bank])
+    if min(read_at, write_at) > now:
+        return int(min(read_at, write_at))
+    column_command(state, lat, marks, bank, read_at <= now, write_at <= now, now)
+    return 0

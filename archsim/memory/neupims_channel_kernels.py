@@ -26,12 +26,34 @@ def deliver(state: NDArray[np.int64], wheel: NDArray[np.int64], wheel_n: NDArray
 
 
 @njit(cache=True, nogil=True)
+def answer_shared_now(
+    state: NDArray[np.int64], wheel: NDArray[np.int64], wheel_n: NDArray[np.int64], now: int, block: int
+) -> None:
+    """Hand over the reads that joined an equal one on GWRITE's address."""
+    kept = 0
+    for index in range(state[at.SHARED_N]):
+        place = at.SHARE + 2 * index
+        if state[place] == block:
+            deliver(state, wheel, wheel_n, now, state[place + 1])
+        else:
+            state[at.SHARE + 2 * kept] = state[place]
+            state[at.SHARE + 2 * kept + 1] = state[place + 1]
+            kept += 1
+    state[at.SHARED_N] = kept
+
+
+@njit(cache=True, nogil=True)
 def answers(
     state: NDArray[np.int64], lat: NDArray[np.int64], wheel: NDArray[np.int64], wheel_n: NDArray[np.int64], now: int
 ) -> None:
     """Hand over every answer due by now, those decided first in front, and end a GWRITE."""
     if 0 <= state[at.GWRITE_DONE] <= now:
-        answered = pop_mixed(state, state[at.GWRITE_TAG]) if lat[at.P_MIXUP] else state[at.GWRITE_TAG]
+        answered = state[at.GWRITE_TAG]
+        if lat[at.P_MIXUP]:
+            oldest = pop_mixed(state, state[at.GWRITE_TAG])
+            answered = oldest >> 1
+            if oldest & 1:
+                answer_shared_now(state, wheel, wheel_n, now, state[at.GWRITE_TAG])
         deliver(state, wheel, wheel_n, now, answered)
         state[at.GWRITE_DONE] = -1
         state[at.GWRITING] = 0
@@ -119,7 +141,10 @@ def move_write(state: NDArray[np.int64], lat: NDArray[np.int64], marks: NDArray[
         block = state[at.WRITE_Q + 2 * index]
         if state[at.LENGTH + ((block >> 4) & 31)] >= at.BANK_QUEUE:
             continue
-        gwrite = lat[at.P_MIXUP] and (block == 0 or block == 8) and state[at.GWRITES_PENDING + (block >> 3)] > 0
+        gwrite = False
+        if lat[at.P_MIXUP] and (block == 0 or block == 8):
+            half = block >> 3
+            gwrite = state[at.GWRITES_SEEN + half] - state[at.GWRITES_PENDING + half] < state[at.WRITE_AFTER + half]
         if marks[block] & 1 or gwrite:
             state[at.DRAIN] = 0
             for read in range(state[at.READS]):
@@ -183,8 +208,9 @@ def accept(state: NDArray[np.int64], lat: NDArray[np.int64], marks: NDArray[np.u
     state[at.PIM_TAKEN] += 1
     if kind == at.GWRITE:
         state[at.GWRITES_PENDING + (block >> 3)] += 1
+        state[at.GWRITES_SEEN + (block >> 3)] += 1
         if lat[at.P_MIXUP]:
-            push_mixed(state, block, tag)
+            push_mixed(state, block, tag, 0)
     return True
 
 
@@ -199,6 +225,8 @@ def accept_write(state: NDArray[np.int64], marks: NDArray[np.uint8], block: int,
         state[place + 1] = tag
         state[at.WRITES] += 1
         marks[block] |= 4
+        if block == 0 or block == 8:
+            state[at.WRITE_AFTER + (block >> 3)] = state[at.GWRITES_SEEN + (block >> 3)]
     answer_fast(state, now + 2, tag)
     return True
 
@@ -213,8 +241,6 @@ def accept_read(
     if marks[block] & 4:
         answer_fast(state, now + 2, tag)
         return True
-    if lat[at.P_MIXUP] and (block == 0 or block == 8):
-        push_mixed(state, block, tag)
     if marks[block] & 1:
         marks[block] |= 2
         state[at.SHARE + 2 * state[at.SHARED_N]] = block
@@ -223,6 +249,8 @@ def accept_read(
         if state[at.SHARED_N] >= at.SHARED:
             state[at.FAULT] = 3
         return True
+    if lat[at.P_MIXUP] and (block == 0 or block == 8):
+        push_mixed(state, block, tag, 1)
     marks[block] |= 1
     state[at.READ_Q + 2 * state[at.READS]] = block
     state[at.READ_Q + 2 * state[at.READS] + 1] = tag

@@ -41,13 +41,15 @@ PIM_MODE, HEADER_ROW, RESULTS_LEFT, FIRST_COMP, PIM_NEXT, GWRITES_PENDING = (
     29,
     30,
 )  # two counts: GWRITE's column 0, column 8
-SHARED_N, FAULT = 34, 35
+GWRITES_SEEN, SHARED_N, FAULT = 32, 34, 35  # GWRITES_SEEN: two counts, as GWRITES_PENDING
+WRITE_AFTER = 78  # of column 0, of column 8: GWRITEs accepted before the newest write to the address
 MIXED_HEAD, MIXED_TAIL = 74, 76  # of column 0, of column 8
 # requests on their way: pushed by the core, entered into the network, arrived at the memory side, taken; NPU, PIM
 PUSHED, ENTERED, ARRIVED, TAKEN = 36, 38, 40, 42
 NET_ENTERED, NET_ARRIVED, NET_TAKEN = 44, 45, 46
 OPEN_BANKS, PIM_OPEN_BANKS, OPEN_SINCE, PIM_OPEN_SINCE, OPEN_TIME, PIM_OPEN_TIME = 48, 50, 52, 54, 56, 58
 PIM_BUSY_TIME = 60
+ROW_WORK, CAN_READ, CAN_WRITE = 61, 62, 63  # bit masks of banks: head needs ACT or PRE; queued hits
 COUNTS = 64  # command counters, see N_* below
 N_READ, N_WRITE, N_ACT, N_PRE, N_REF, N_GWRITE, N_GACT, N_COMP, N_READRES, N_PIM_PRE = range(10)
 # ---- earliest issue: per channel, rank, bank group, bank
