@@ -25,7 +25,7 @@ def economics(*overrides: str) -> Economics:
     return found
 
 
-@settings(max_examples=30)
+@settings(max_examples=30, deadline=None)
 @given(st.floats(0, 1e5), st.floats(1e-3, 1e7), st.sampled_from(["price", "bill"]), st.floats(0.01, 1))
 def test_every_breakdown_adds_up(power_w: float, tokens_per_s: float, basis: str, utilisation: float) -> None:
     terms = economics(f"basis={basis}", f"server.utilisation={utilisation!r}")

@@ -12,19 +12,22 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 def file_schema(config: type[Preset]) -> dict[str, Any]:
     """The schema of a file of this kind: pydantic's, plus the keys `extends` and `use` that the loader resolves.
 
-    A mapping that starts from another description does not have to repeat the keys that are required otherwise.
+    What a mapping must hold can come from the description that it, or a mapping around it, starts from. So only the
+    top of a file that extends nothing has required keys here; `archsim check` sees the merged whole.
     """
     document = config.model_json_schema()
     for part in document.get("$defs", {}).values():
         _allow(part, "use", "start from KIND/NAME; the keys beside it are merged over it")
-    _allow(document, "extends", "start from another preset of this kind")
+    required = _allow(document, "extends", "start from another preset of this kind")
+    if required:
+        document["anyOf"] = [{"required": required}, {"required": ["extends"]}]
     return {"$schema": DIALECT, **document}
 
 
-def _allow(part: dict[str, Any], key: str, text: str) -> None:
+def _allow(part: dict[str, Any], key: str, text: str) -> list[str]:
+    """Add a key to an object's schema; returns the keys that it required before."""
     if part.get("type") != "object" or "properties" not in part:
-        return
+        return []
     part["properties"][key] = {"type": "string", "description": text}
-    required = part.pop("required", [])
-    if required:
-        part["anyOf"] = [{"required": required}, {"required": [key]}]
+    required: list[str] = part.pop("required", [])
+    return required
