@@ -82,7 +82,7 @@ def main() -> None:
         f"{'device':14}{'ch':>3} {'pattern':9}{'ns/request':>11}{'requests/s':>12}{'reference':>11}{'ratio':>8}  ticks"
     )
     with options.speed.open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row["device"] in DEVICES and "own driver" in row["path"]]
+        rows = [row for row in csv.DictReader(file) if row["sim"] == "ramulator2.1" and "own driver" in row["path"]]
     for row in rows:
         if options.filter not in f"{row['device']}/{row['pattern']}":
             continue

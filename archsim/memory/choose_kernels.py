@@ -31,12 +31,18 @@ def scan(s: Array, o: int, d: int, c: int, t: int) -> int:
     if c > 0:
         f = c + 1
         field += 1  # B_MISS
-    best, low, best_ready = lay.NO_KEY, lay.INF, lay.INF
+    best, low, best_ready, deep = lay.NO_KEY, lay.INF, lay.INF, s[lay.G_DEEP] != 0
     for k in range(n):
         at = (e + 2 * k) & lay.AT
         ready = s[at + 1]
         if ready <= t:
             b = s[at] & lay.AT
+            if deep:  # most candidates of a rank or pseudo channel that must wait wait for the same rule
+                ready = s[(s[b + lay.B_PATH + 1] & lay.AT) + f]
+                if ready > t:
+                    s[at + 1] = ready
+                    low = min(low, ready)
+                    continue
             if c == 2 and s[b + lay.B_ACTIVE] > 0 and s[o + lay.H_ACTIVE_N] > 0:
                 continue  # guarded: an activated request waits for this row
             ready = ready_at(s, b, f)

@@ -113,6 +113,18 @@ def _deliver(s: Array, t: int) -> int:
 
 
 @inner
+def _surely_refused(s: Array, taken: int, following: int) -> bool:
+    """One channel: the read just taken filled its queue, and the following read finds no write to be forwarded."""
+    o = lay.G_SIZE
+    full = (taken | following) >> lay.LOC_WRITE == 0 and s[o + lay.H_N] >= s[lay.G_RCAP] and s[o + lay.H_NW] == 0
+    if full and s[lay.G_TIMED] == 0:
+        s[lay.G_BLOCK_O] = o
+        s[lay.G_BLOCK_DIR] = 0
+        return True
+    return False
+
+
+@inner
 def _offer(s: Array, locations: Array, addresses: Array, times: Array, gap: float, t: int) -> bool:
     """Offer requests in order at clock `t`; sets when to offer again. False: the chunk is used up."""
     used = s[lay.G_USED]
@@ -148,6 +160,12 @@ def _offer(s: Array, locations: Array, addresses: Array, times: Array, gap: floa
             break
         i += 1
         used += 1
+        if (
+            s[lay.G_FAST] != 0
+            and i < end
+            and _surely_refused(s, locations[(i - 1 - first) & lay.AT], locations[(i - first) & lay.AT])
+        ):
+            break
     s[lay.G_NEXT] = i
     s[lay.G_FE_WAKE] = wake
     return True
