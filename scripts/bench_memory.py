@@ -16,10 +16,10 @@ import time
 from pathlib import Path
 
 from archsim.config import load
-from archsim.memory.controller import Controller
-from archsim.memory.engine import Engine, Setup, prepare
-from archsim.memory.mapping import resolve_layout
-from archsim.memory.streams import Chunk, Target, make_stream
+from archsim.memory.dram.controller import Controller
+from archsim.memory.dram.engine import Engine, Setup, prepare
+from archsim.memory.dram.mapping import resolve_layout
+from archsim.memory.dram.streams import Chunk, Target, make_stream
 from archsim.validation.memory_stream import DEVICES
 
 
@@ -56,7 +56,7 @@ def best_cpu_s(setup: Setup, chunks: list[Chunk], repeat: int) -> tuple[float, i
 
 def threaded_wall_s(row: dict[str, str], repeat: int) -> float:
     """Least wall time of a run whose channels have a front end and a thread each."""
-    from archsim.memory.simulate import simulate_memory
+    from archsim.memory.dram.simulate import simulate_memory
 
     setup, _ = prepared(row, independent=True)
     times = []

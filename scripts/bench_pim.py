@@ -14,9 +14,9 @@ import time
 from collections.abc import Callable
 
 from archsim.config import load
-from archsim.memory.attacc import simulate_attention
-from archsim.memory.gemv import simulate_gemv
-from archsim.memory.pim_device import compile_pim
+from archsim.memory.pim.attacc import simulate_attention
+from archsim.memory.pim.device import compile_pim
+from archsim.memory.pim.gemv import simulate_gemv
 
 REFERENCE_CPU_S = {"attacc-bank": 4.7, "attacc-bankgroup": 28.0, "attacc-buffer": 34.0}
 HEADS, TOKENS, HEAD_DIM, ELEMENT_BYTES = 130, 2048, 128, 2

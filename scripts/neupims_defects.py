@@ -11,7 +11,7 @@ from pathlib import Path
 
 from archsim.config import load
 from archsim.config.schemas.pim_neupims import NeupimsDefects
-from archsim.execution.neupims import simulate_neupims_layer
+from archsim.execution.neupims.layer import simulate_neupims_layer
 from archsim.validation.neupims_attention import MODELS, read_traces
 
 

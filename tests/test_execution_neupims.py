@@ -11,9 +11,9 @@ import pytest
 from archsim.config import load
 from archsim.config.schemas.pim_neupims import NeupimsDevice
 from archsim.errors import ConfigError, InfeasibleError, InputError, UsageError
-from archsim.execution.neupims import LayerShape, simulate_neupims_attention, simulate_neupims_layer
-from archsim.execution.neupims_operators import arrange, assign_channels, load_estimate
-from archsim.memory.neupims_address_kernels import advance_pointer, hash_order, pointer_blocks, strided_blocks
+from archsim.execution.neupims.layer import LayerShape, simulate_neupims_attention, simulate_neupims_layer
+from archsim.execution.neupims.operators import arrange, assign_channels, load_estimate
+from archsim.memory.neupims.address_kernels import advance_pointer, hash_order, pointer_blocks, strided_blocks
 from archsim.validation.neupims_attention import MODELS, MODES, peer_device, read_traces
 from archsim.validation.neupims_layer import simulate_run
 

@@ -96,7 +96,7 @@ def test_damaged_hdf5_traces(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 
 
 def test_stream_saved_and_read_back(tmp_path: Path) -> None:
-    from archsim.memory.streams import from_arrays
+    from archsim.memory.dram.streams import from_arrays
     from archsim.report.memory import read_hdf5_trace, write_hdf5_trace
 
     stream = from_arrays(np.arange(100) * 64, np.arange(100) % 3 == 0, np.arange(100) * 7)

@@ -14,11 +14,11 @@ import pytest
 
 import archsim
 from archsim.config import load
-from archsim.memory.controller import Controller
-from archsim.memory.engine import Engine, prepare
-from archsim.memory.mapping import resolve_layout
-from archsim.memory.result import MemoryResult
-from archsim.memory.streams import Target, from_arrays, make_stream
+from archsim.memory.dram.controller import Controller
+from archsim.memory.dram.engine import Engine, prepare
+from archsim.memory.dram.mapping import resolve_layout
+from archsim.memory.dram.result import MemoryResult
+from archsim.memory.dram.streams import Target, from_arrays, make_stream
 
 DEVICES = (
     "ddr4-3200", "ddr5-4800", "ddr5-6400", "lpddr5-6400", "lpddr5x-8533", "gddr6-14000", "hbm2-2000", "hbm3-6400",

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 import archsim
 from archsim.config import load
-from archsim.memory.result import CommandTrace
+from archsim.memory.dram.result import CommandTrace
 
 Array = NDArray[np.int64]
 CLOSES, OPENS = {"PRE", "RDA", "WRA"}, {"ACT", "ACT2"}

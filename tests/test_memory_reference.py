@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import archsim
-from archsim.memory.result import MemoryResult
+from archsim.memory.dram.result import MemoryResult
 from archsim.validation import validate
 from archsim.validation.memory_stream import answers, controller_of, device_of, stream_of
 
@@ -69,7 +69,7 @@ def test_stream_hashes(reference_dir: Path) -> None:
 
 def test_timing_tables_are_those_of_the_presets(reference_dir: Path) -> None:
     from archsim.config import load
-    from archsim.memory.geometry import geometry
+    from archsim.memory.dram.geometry import geometry
     from archsim.validation.memory_stream import DEVICES
 
     tables = json.loads((reference_dir / "dram" / "timing_tables.json").read_text(encoding="utf-8"))

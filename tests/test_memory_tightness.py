@@ -12,11 +12,11 @@ from memory_rules import PRESETS, earliest, rows, rules
 
 from archsim.config import load
 from archsim.errors import ConfigError
-from archsim.memory import layout_kernels as lay
-from archsim.memory.controller import Controller
-from archsim.memory.engine import Engine, prepare
-from archsim.memory.probe_kernels import earliest_after
-from archsim.memory.roles import FOLLOW_OF
+from archsim.memory.dram import layout_kernels as lay
+from archsim.memory.dram.controller import Controller
+from archsim.memory.dram.engine import Engine, prepare
+from archsim.memory.dram.probe_kernels import earliest_after
+from archsim.memory.dram.roles import FOLLOW_OF
 
 TICK = 10_000
 

@@ -12,12 +12,12 @@ from pim_checker import violations
 
 from archsim.config import load
 from archsim.errors import ConfigError, InputError
-from archsim.memory.attacc_program import attention_program
-from archsim.memory.gemv import gemv_program
-from archsim.memory.pim_commands import command_log
-from archsim.memory.pim_device import PimDevice, compile_pim
-from archsim.memory.pim_program import Program, ProgramBuilder, run_program
-from archsim.memory.pim_stream import stream_program
+from archsim.memory.pim.attacc_program import attention_program
+from archsim.memory.pim.commands import command_log
+from archsim.memory.pim.device import PimDevice, compile_pim
+from archsim.memory.pim.gemv import gemv_program
+from archsim.memory.pim.program import Program, ProgramBuilder, run_program
+from archsim.memory.pim.stream import stream_program
 
 UNITS = ("attacc-bank", "attacc-bankgroup", "attacc-buffer")
 MACS = ("MACAB", "MACSB", "MACPB")
@@ -135,8 +135,8 @@ def test_a_log_holds_all_commands_that_were_counted() -> None:
 
 def test_same_bits_without_the_compiler() -> None:
     code = (
-        "from archsim.config import load; from archsim.memory.pim_device import compile_pim;"
-        "from archsim.memory.attacc import simulate_attention as s;"
+        "from archsim.config import load; from archsim.memory.pim.device import compile_pim;"
+        "from archsim.memory.pim.attacc import simulate_attention as s;"
         "d = compile_pim(load('pim', 'attacc-bankgroup'));"
         "r = s(d, 400, 19, 128, 2); print(r.cycles, r.counts, r.time_split_s)"
     )

@@ -13,11 +13,11 @@ from click.testing import CliRunner
 from archsim.cli.memory_pim import pim
 from archsim.config import load
 from archsim.errors import InfeasibleError, InputError
-from archsim.memory.attacc import simulate_attention, simulate_device_attention
-from archsim.memory.gemv import simulate_gemv
-from archsim.memory.pim_device import PimDevice, compile_pim
-from archsim.memory.pim_result import PimResult
-from archsim.memory.pim_stream import stream_time
+from archsim.memory.pim.attacc import simulate_attention, simulate_device_attention
+from archsim.memory.pim.device import PimDevice, compile_pim
+from archsim.memory.pim.gemv import simulate_gemv
+from archsim.memory.pim.result import PimResult
+from archsim.memory.pim.stream import stream_time
 
 UNITS = ("attacc-bank", "attacc-bankgroup", "attacc-buffer")
 

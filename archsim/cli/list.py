@@ -93,7 +93,7 @@ def _policies() -> Rows:
 
 
 def _patterns() -> Rows:
-    from archsim.memory.streams import PATTERNS
+    from archsim.memory.dram.streams import PATTERNS
 
     return [("pattern", name, _first_line(rule)) for name, rule in PATTERNS.items()]
 

@@ -11,8 +11,8 @@ import click
 from archsim.cli.options import Output, output_options, override_option, progress
 
 if TYPE_CHECKING:
-    from archsim.memory.result import MemoryResult
-    from archsim.memory.streams import Stream
+    from archsim.memory.dram.result import MemoryResult
+    from archsim.memory.dram.streams import Stream
 
 F = TypeVar("F", bound=Callable[..., Any])
 _STREAM = (
@@ -101,7 +101,7 @@ def _simulate(
 ) -> tuple[MemoryResult, dict[str, Any]]:  # fmt: skip
     from archsim.config import load
     from archsim.memory import simulate_memory
-    from archsim.memory.controller import controller_from
+    from archsim.memory.dram.controller import controller_from
 
     loaded, options = load("memory", device, overrides), controller_from(_pairs(controller, "--controller"))
     parameters = _pairs(params, "--param")
@@ -132,7 +132,7 @@ def _stream(pattern: str | None, trace: Path | None, parameters: dict[str, Any])
         from archsim.report.memory import read_hdf5_trace
 
         return read_hdf5_trace(trace)
-    from archsim.memory.traces import read_text_trace
+    from archsim.memory.dram.traces import read_text_trace
 
     return read_text_trace(trace)
 

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from archsim.config.schemas.pim import Pim
-    from archsim.memory.pim_device import PimDevice
-    from archsim.memory.pim_program import Program
-    from archsim.memory.pim_result import PimResult
+    from archsim.memory.pim.device import PimDevice
+    from archsim.memory.pim.program import Program
+    from archsim.memory.pim.result import PimResult
 
 SCHEMA = "archsim.pim/1"
 Size = dict[str, int | str | None]
@@ -62,13 +62,13 @@ def pim(device: str, program: str, overrides: tuple[str, ...], output: Output, *
 
 def run(config: Pim, program: str, size: Size) -> tuple[PimDevice, PimResult, Callable[[], Program]]:
     """The compiled device, the result, and a function that builds one stack's program again (for its commands)."""
-    from archsim.memory.pim_device import compile_pim
+    from archsim.memory.pim.device import compile_pim
 
     compiled = compile_pim(config)
     element_bytes = number(size, "element_bytes")
     if program == "attention":
-        from archsim.memory.attacc import simulate_device_attention
-        from archsim.memory.attacc_program import attention_program
+        from archsim.memory.pim.attacc import simulate_device_attention
+        from archsim.memory.pim.attacc_program import attention_program
 
         kv_len, heads, dim, queries = (number(size, n) for n in ("kv_len", "heads", "head_dim", "queries_per_kv"))
         result = simulate_device_attention(compiled, kv_len, heads, dim, element_bytes, queries)
@@ -76,12 +76,12 @@ def run(config: Pim, program: str, size: Size) -> tuple[PimDevice, PimResult, Ca
         return compiled, result, lambda: attention_program(compiled, kv_len, share, dim, element_bytes, queries)
     columns = number(size, "columns")
     if program == "gemv":
-        from archsim.memory.gemv import gemv_program, simulate_gemv
+        from archsim.memory.pim.gemv import gemv_program, simulate_gemv
 
         rows = number(size, "rows")
         result = simulate_gemv(compiled, rows, columns, element_bytes)
         return compiled, result, lambda: gemv_program(compiled, rows, columns, element_bytes)
-    from archsim.memory.pim_stream import stream_program, stream_time
+    from archsim.memory.pim.stream import stream_program, stream_time
 
     mac = str(size["command"] or config.program.mac)
     result = stream_time(compiled, mac, columns, element_bytes)
@@ -119,7 +119,7 @@ def show(console: Console, device: str, program: str, result: PimResult) -> None
 
 def write_hdf5(path: Path, config: Pim, device: PimDevice, program: Program, document: dict[str, Any]) -> None:
     """/summary and /commands/<channel>, one group for each class of channels that do the same."""
-    from archsim.memory.pim_commands import command_log
+    from archsim.memory.pim.commands import command_log
     from archsim.report.hdf5 import Column, new_file, write_columns, write_summary
 
     logs = command_log(device, program)
@@ -142,7 +142,7 @@ def write_perfetto(path: Path, device: PimDevice, program: Program, name: str) -
     """One track for each bus of each class of channels."""
     import numpy as np
 
-    from archsim.memory.pim_commands import command_log
+    from archsim.memory.pim.commands import command_log
     from archsim.report.perfetto import write_perfetto as write
     from archsim.results import Timeline
 

@@ -13,7 +13,7 @@ from archsim.errors import ConfigError
 from archsim.mapping.plan import PimAttention
 
 if TYPE_CHECKING:
-    from archsim.memory.pim_device import PimDevice
+    from archsim.memory.pim.device import PimDevice
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ AttentionModel = Callable[[Pim | NeupimsDevice, PimAttention], AttentionCost]
 
 
 def _compile(pim: Pim) -> PimDevice:
-    from archsim.memory.pim_device import compile_pim
+    from archsim.memory.pim.device import compile_pim
 
     return compile_pim(pim)
 
@@ -57,7 +57,9 @@ def simulated_attention(device: Pim | NeupimsDevice, work: PimAttention) -> Atte
 
 
 def _attacc(pim: Pim, work: PimAttention) -> AttentionCost:
-    from archsim.memory.attacc import simulate_device_attention  # compiled kernels: only machines with PIM load them
+    from archsim.memory.pim.attacc import (
+        simulate_device_attention,  # compiled kernels: only machines with PIM load them
+    )
 
     element_bytes = int(work.kv_element_bytes)
     if element_bytes != work.kv_element_bytes or element_bytes not in pim.element_bytes:

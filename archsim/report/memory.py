@@ -13,8 +13,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from archsim.errors import InputError
-from archsim.memory.result import Latency, MemoryResult
-from archsim.memory.streams import Stream, from_arrays
+from archsim.memory.dram.result import Latency, MemoryResult
+from archsim.memory.dram.streams import Stream, from_arrays
 from archsim.report.hdf5 import new_file, write_columns, write_summary
 from archsim.report.hdf5_reader import open_result, read_columns
 from archsim.report.json_text import plain

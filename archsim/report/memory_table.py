@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from archsim.memory.result import MemoryResult
+from archsim.memory.dram.result import MemoryResult
 from archsim.units import format_si
 
 

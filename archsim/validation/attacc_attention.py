@@ -12,8 +12,8 @@ from typing import Any
 
 from archsim.config import load
 from archsim.errors import ArchsimError
-from archsim.memory.attacc import simulate_attention
-from archsim.memory.pim_device import PimDevice, compile_pim
+from archsim.memory.pim.attacc import simulate_attention
+from archsim.memory.pim.device import PimDevice, compile_pim
 from archsim.validation.registry import KINDS
 
 DEVICES = {"BA": "attacc-bank", "BG": "attacc-bankgroup", "BUFFER": "attacc-buffer"}

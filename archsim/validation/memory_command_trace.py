@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from archsim.errors import ArchsimError, InputError
-from archsim.memory.result import CommandTrace
-from archsim.memory.simulate import simulate_memory
+from archsim.memory.dram.result import CommandTrace
+from archsim.memory.dram.simulate import simulate_memory
 from archsim.validation.memory_stream import controller_of, device_of, stream_of
 from archsim.validation.registry import KINDS
 

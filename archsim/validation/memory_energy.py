@@ -11,7 +11,7 @@ from typing import Any
 
 from archsim.config.schemas.memory import IddCurrents
 from archsim.errors import InputError
-from archsim.memory.energy import Activity, Durations, idd_energy_j
+from archsim.memory.dram.energy import Activity, Durations, idd_energy_j
 from archsim.validation.registry import KINDS
 
 Row = dict[str, str]

@@ -12,10 +12,10 @@ from typing import Any
 
 from archsim.config import load
 from archsim.errors import ArchsimError
-from archsim.memory.controller import Controller
-from archsim.memory.result import MemoryResult
-from archsim.memory.simulate import simulate_memory
-from archsim.memory.streams import Stream, Target, make_stream
+from archsim.memory.dram.controller import Controller
+from archsim.memory.dram.result import MemoryResult
+from archsim.memory.dram.simulate import simulate_memory
+from archsim.memory.dram.streams import Stream, Target, make_stream
 from archsim.validation.registry import KINDS
 
 DEVICES = {
@@ -81,8 +81,8 @@ def controller_of(row: Row) -> Controller:
 
 def stream_of(row: Row, device: Any, controller: Controller) -> tuple[Stream, str | None]:
     """The request stream of a row, and what is wrong with it if its hash is not the row's."""
-    from archsim.memory.engine import prepare
-    from archsim.memory.mapping import resolve_layout
+    from archsim.memory.dram.engine import prepare
+    from archsim.memory.dram.mapping import resolve_layout
 
     sizes = prepare(device, controller).geometry
     target = Target(sizes, resolve_layout(controller.mapping, sizes))

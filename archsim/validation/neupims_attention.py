@@ -8,8 +8,8 @@ from typing import Any
 from archsim.config import load
 from archsim.config.schemas.pim_neupims import NeupimsDevice
 from archsim.errors import InputError
-from archsim.execution.neupims import LayerShape, simulate_neupims_attention
-from archsim.memory.neupims import Mode
+from archsim.execution.neupims.layer import LayerShape, simulate_neupims_attention
+from archsim.memory.neupims.device import Mode
 from archsim.validation.manifest import read_rows
 from archsim.validation.registry import KINDS
 

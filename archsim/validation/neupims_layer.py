@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from archsim.config.schemas.pim_neupims import NeupimsDevice
-from archsim.execution.neupims import NeupimsLayerResult, simulate_neupims_layer
+from archsim.execution.neupims.layer import NeupimsLayerResult, simulate_neupims_layer
 from archsim.validation.neupims_attention import MODELS, MODES, Traces, peer_device, read_traces, unsupported
 from archsim.validation.registry import KINDS
 

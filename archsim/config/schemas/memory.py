@@ -1,6 +1,6 @@
 """A DRAM device: its standard (levels, commands, constraints), organisation, speed bin and energy.
 
-A standard is data: adding one needs no Python. `archsim.memory.standard.compile_device` turns a device into the
+A standard is data: adding one needs no Python. `archsim.memory.tables.standard.compile_device` turns a device into the
 arrays that the command engine runs on. Timing values are in clock periods (CK) as the standards give them.
 """
 

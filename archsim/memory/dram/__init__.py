@@ -1,0 +1,1 @@
+"""Request streams through DRAM controllers, command by command."""

@@ -1,0 +1,249 @@
+"""One tick of a channel's controller, and the next tick at which it can do anything."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archsim.memory.dram import layout_kernels as lay
+from archsim.memory.dram.bank_kernels import class_bound, ready_at
+from archsim.memory.dram.choose_kernels import choose, front_command, front_ready, mode_changes
+from archsim.memory.dram.issue_kernels import execute
+from archsim.memory.tables.jit_kernels import inner, outlined
+
+Array = NDArray[np.int64]
+
+
+@outlined
+def push_priority(s: Array, o: int, command: int, b: int) -> bool:
+    """Append to the priority queue; False if it is full."""
+    n = s[o + lay.H_PRIO_N]
+    if n >= s[lay.G_PRIO_CAP]:
+        return False
+    at = s[o + lay.H_PRIO_HEAD] + n
+    if at >= s[lay.G_PRIO_CAP]:
+        at -= s[lay.G_PRIO_CAP]
+    e = (s[o + lay.H_PRIO] + 2 * at) & lay.AT
+    s[e] = command
+    s[e + 1] = b
+    s[o + lay.H_PRIO_N] = n + 1
+    return True
+
+
+@outlined
+def push_refresh(s: Array, o: int, t: int) -> None:
+    """The refresh manager at tick `t` >= its next tick."""
+    mode, interval = s[lay.G_REF_MODE], s[lay.G_REF_INTERVAL]
+    ok = True
+    if mode == lay.REF_ALL:
+        for k in range(s[lay.G_N1]):
+            ok = push_priority(s, o, lay.REFAB, o + lay.BANK + lay.BANK_SIZE * k * s[lay.G_BANKS_PER_1]) and ok
+        s[o + lay.H_NEXT_REF] += interval
+    elif mode == lay.REF_BANK:
+        k = s[o + lay.H_REF_CURSOR]
+        ok = push_priority(s, o, lay.REFPB, o + lay.BANK + lay.BANK_SIZE * k)
+        s[o + lay.H_REF_CURSOR] = (k + 1) % s[lay.G_BANKS]
+        s[o + lay.H_NEXT_REF] += interval
+    else:
+        ok = _push_together(s, o, t)
+    if not ok:
+        s[lay.G_ERROR] = lay.ERROR_PRIO_FULL
+
+
+@outlined
+def _push_together(s: Array, o: int, t: int) -> bool:
+    """Per-bank refresh of the same bank in every pseudo channel, one push per tick."""
+    n1, per = s[lay.G_N1], s[lay.G_BANKS_PER_1]
+    per_stack = per // s[lay.G_FAN2]
+    if s[o + lay.H_REF_PC] >= n1:
+        stack = s[o + lay.H_REF_CURSOR] // per_stack
+        for pc in range(n1):
+            if t < s[o + lay.H_ALLOWED + pc * s[lay.G_FAN2] + stack]:
+                s[o + lay.H_REF_DUE] = t + 1
+                s[o + lay.H_NEXT_REF] = t + 1
+                return True
+        s[o + lay.H_REF_BANK] = s[o + lay.H_REF_CURSOR]
+        s[o + lay.H_REF_PC] = 0
+        s[o + lay.H_REF_CURSOR] = (s[o + lay.H_REF_CURSOR] + 1) % per
+        s[o + lay.H_REF_DUE] += s[lay.G_REF_INTERVAL]
+    pc, k = s[o + lay.H_REF_PC], s[o + lay.H_REF_BANK]
+    ok = push_priority(s, o, lay.REFPB, o + lay.BANK + lay.BANK_SIZE * (pc * per + k))
+    if (k + 1) % per_stack == 0:
+        s[o + lay.H_ALLOWED + pc * s[lay.G_FAN2] + k // per_stack] = t + s[lay.G_RFC_PB]
+    s[o + lay.H_REF_PC] = pc + 1
+    s[o + lay.H_NEXT_REF] = t + 1 if pc + 1 < n1 else max(t + 1, s[o + lay.H_REF_DUE])
+    return ok
+
+
+@outlined
+def row_policy(s: Array, o: int, t: int) -> None:
+    """Queue a precharge for every bank that served enough column commands and may be precharged now."""
+    wake = lay.INF
+    if s[o + lay.H_POLICY_N] > 0:
+        for k in range(s[lay.G_BANKS]):
+            b = (o + lay.BANK + lay.BANK_SIZE * k) & lay.AT
+            if s[b + lay.B_ACC] >= s[lay.G_CLOSED] and s[b + lay.B_QUEUED] == 0:
+                ready = ready_at(s, b, lay.F_PRE)
+                if ready <= t and push_priority(s, o, lay.PRE, b):
+                    s[b + lay.B_QUEUED] = 1
+                    s[o + lay.H_POLICY_N] -= 1
+                else:
+                    wake = min(wake, max(ready, t + 1))
+    s[o + lay.H_POLICY_WAKE] = wake
+
+
+@inner
+def _issue(s: Array, o: int, t: int, choice: int, paired: bool) -> None:
+    """Issue what was chosen (see choose_kernels; source 0 with a value: slot of a CAS, or of a pending ACT2)."""
+    source, value = choice & 3, choice >> 2
+    i = active = s[lay.G_MINUS_1]
+    if source == 2:
+        command = front_command(s, o)
+        e = (s[o + lay.H_PRIO] + 2 * s[o + lay.H_PRIO_HEAD]) & lay.AT
+        b = s[e + 1] & lay.AT
+        if command == s[e]:
+            s[o + lay.H_PRIO_N] -= 1
+            head = s[o + lay.H_PRIO_HEAD] + 1
+            s[o + lay.H_PRIO_HEAD] = head if head < s[lay.G_PRIO_CAP] else 0
+    elif source == 0:
+        i = value >> 4
+        command = value & 15
+        b = s[i + lay.S_BANK] & lay.AT
+        if command < lay.ACT2:
+            active = s[o + lay.H_CAS_ACTIVE]
+    else:
+        c = value & 3
+        if source == 3:
+            i = (s[o + lay.H_SLOTS] & lay.AT) + ((value >> 2) & lay.SLOT_MASK) * lay.SLOT_SIZE
+        else:
+            active = value
+            i = s[(s[o + lay.H_ACTIVE] + 2 * value) & lay.AT] & lay.AT
+            row = s[(s[i + lay.S_BANK] & lay.AT) + lay.B_ROW]
+            c = 0 if row == s[i + lay.S_ROW] else 1 if row == lay.CLOSED else 2
+        b = s[i + lay.S_BANK] & lay.AT
+        command = lay.RD + (s[i + lay.S_KIND] & 1)
+        if c > 0:
+            command = c - 1  # ACT, PRE
+    if paired:
+        s[o + lay.H_PAIR_CMD] = command
+        s[o + lay.H_PAIR_BANK] = b
+        s[o + lay.H_PAIR_END] = t + (s[lay.G_ACT_CYCLES] if command == lay.ACT else 1)
+    execute(s, o, command, b, i, active, t)
+
+
+@inner
+def look(s: Array, o: int, t: int) -> None:
+    """Tick `t` of a channel: refresh manager, row policy, then the commands that may issue.
+
+    One command slot; or a column slot followed by a row slot (on falling edges only the row slot, for precharges).
+    """
+    if t >= s[o + lay.H_NEXT_REF]:
+        push_refresh(s, o, t)
+    if s[lay.G_CLOSED] > 0:
+        row_policy(s, o, t)
+    what, last = 3, 3
+    if s[lay.G_DUAL] != 0:
+        what, last = 1, 2
+        if s[lay.G_HALF] != 0 and t & 1 == 0:
+            what, last = 6, 6
+    while True:
+        choice = 0
+        if s[lay.G_SPLIT] != 0:
+            choice = _split_due(s, o, t)
+        if choice == 0:
+            choice = choose(s, o, t, what)
+            if s[lay.G_SPLIT] != 0:
+                choice = _split_allows(s, o, t, choice)
+        if choice != 0:
+            _issue(s, o, t, choice, what == 2 and s[lay.G_HALF] != 0)
+            if s[o + lay.H_CAS] >= 0 and choice & 3 == 0 and (choice >> 2) & 15 < lay.ACT2:
+                s[o + lay.H_CAS] = -1
+        if what == last:
+            break
+        what = last
+
+
+@outlined
+def _split_due(s: Array, o: int, t: int) -> int:
+    """Two-command activation: a due ACT2, or the column command that follows a CAS; 0: neither."""
+    i = s[o + lay.H_PENDING]
+    if i >= 0 and s[o + lay.H_PEND_DEADLINE] <= t:
+        return int((i << 4 | lay.ACT2) << 2)
+    i = s[o + lay.H_CAS]
+    if i >= 0:
+        return int((i << 4 | (lay.RD + (s[(i & lay.AT) + lay.S_KIND] & 1))) << 2)
+    return 0
+
+
+@outlined
+def _split_allows(s: Array, o: int, t: int, choice: int) -> int:
+    """The choice, or what goes before it: a pending ACT2 (also if nothing was chosen), CAS if the data clock is off."""
+    pending = s[o + lay.H_PENDING]
+    second = 0
+    if pending >= 0:
+        second = (pending << 4 | lay.ACT2) << 2
+    if choice == 0:
+        return second
+    source, value = choice & 3, choice >> 2
+    i, active = -1, -1
+    if source == 3 and value & 3 == 0:
+        i = (s[o + lay.H_SLOTS] & lay.AT) + ((value >> 2) & lay.SLOT_MASK) * lay.SLOT_SIZE
+    elif source == 1:
+        active = value
+        i = s[(s[o + lay.H_ACTIVE] + 2 * value) & lay.AT] & lay.AT
+        if s[(s[i + lay.S_BANK] & lay.AT) + lay.B_ROW] != s[i + lay.S_ROW]:
+            i = -1
+    if i < 0 or t < s[o + lay.H_WCK]:
+        return choice
+    if second != 0 and s[o + lay.H_PEND_DEADLINE] <= t + 1:
+        return int(second)
+    s[o + lay.H_CAS] = i
+    s[o + lay.H_CAS_ACTIVE] = active
+    return int((i << 4 | (lay.CAS_RD + (s[(i & lay.AT) + lay.S_KIND] & 1))) << 2)
+
+
+@inner
+def settle(s: Array, o: int, t: int) -> None:
+    """After tick `t` and the offers at clock `t`: the next tick at which this channel must be looked at."""
+    if s[o + lay.H_PENDING] >= 0 or s[o + lay.H_CAS] >= 0:
+        s[o + lay.H_WAKE] = t + 1
+        return
+    half = s[lay.G_HALF]
+    w = lay.INF
+    if s[o + lay.H_ACTIVE_N] > 0:
+        w = max(s[o + lay.H_ACTIVE_MIN], t + 1)
+        if s[lay.G_CLOSED] == 0:  # then the active list needs column commands only
+            w = max(w, min(class_bound(s, o, lay.F_RD), class_bound(s, o, lay.F_WR)))
+        if half != 0:
+            w |= 1
+    if s[o + lay.H_PRIO_N] > 0:
+        x = max(front_ready(s, o), t + 1)
+        if half != 0 and front_command(s, o) >= lay.REFAB:
+            x |= 1
+        w = min(w, x)
+    else:
+        if mode_changes(s, o):
+            reached = s[lay.G_DUAL] != 0 or w > t + 1
+            if reached and s[o + lay.H_NEXT_REF] > t + 1 and s[lay.G_CLOSED] == 0:
+                s[o + lay.H_MODE] = 1 - s[o + lay.H_MODE]
+            else:
+                w = t + 1
+        w = _buffer_wake(s, o, t, w)
+    w = min(w, s[o + lay.H_NEXT_REF])
+    if s[lay.G_CLOSED] > 0 and s[o + lay.H_POLICY_N] > 0:
+        w = min(w, max(t + 1, s[o + lay.H_POLICY_WAKE]))
+    s[o + lay.H_WAKE] = max(w, t + 1)
+
+
+@inner
+def _buffer_wake(s: Array, o: int, t: int, w: int) -> int:
+    d = s[o + lay.H_MODE] & 1
+    for c in range(3):
+        q = 3 * d + c
+        low = s[o + lay.H_LIST_MIN + q]
+        if s[o + lay.H_LIST_N + q] > 0 and low < w:
+            x = max(low, class_bound(s, o, d if c == 0 else c + 1), t + 1)
+            if c < 2 and s[lay.G_HALF] != 0:
+                x |= 1
+            w = min(w, x)
+    return int(w)

@@ -1,0 +1,340 @@
+"""Sets up the engine array for a device and a controller, feeds it requests, collects what comes out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archsim.errors import ConfigError, InfeasibleError
+from archsim.memory.dram import layout_kernels as lay
+from archsim.memory.dram.geometry import Geometry, geometry
+from archsim.memory.dram.mapping import Decoder, compile_layout, resolve_layout
+from archsim.memory.dram.mapping_kernels import decode
+from archsim.memory.dram.roles import EngineTables, engine_tables
+from archsim.memory.dram.run_kernels import DONE, FAILED, FLUSH, MORE, advance
+from archsim.memory.tables.standard import CompiledDevice, compile_device
+
+if TYPE_CHECKING:
+    from archsim.config.schemas.memory import Memory
+    from archsim.memory.dram.controller import Controller
+    from archsim.memory.dram.streams import Chunk
+
+Array = NDArray[np.int64]
+CHUNK = 1 << 16
+_PRIORITY_ENTRIES = 1568
+_EMPTY = np.zeros(0, np.int64)
+
+
+@dataclass(frozen=True)
+class Setup:
+    """Everything that does not change during a run."""
+
+    device: Memory
+    controller: Controller
+    compiled: CompiledDevice
+    tables: EngineTables
+    geometry: Geometry
+    decoder: Decoder
+
+
+@dataclass
+class Collected:
+    """What a run leaves behind; times in ticks.
+
+    read_histogram, write_histogram  latency -> number of requests
+    commands                         list of (n, 7) trace blocks (see stack_kernels.attribute)
+    requests                         list of (n, 2) blocks: request number, end tick
+    open_ticks                       ticks in which a rank (or pseudo channel) has an open row, summed over all of them
+    """
+
+    end: int = 0
+    counts: Array = field(default_factory=lambda: np.zeros(lay.N_COMMANDS, np.int64))
+    hits: int = 0
+    misses: int = 0
+    conflicts: int = 0
+    forwarded: int = 0
+    merged: int = 0
+    n_requests: int = 0
+    n_writes: int = 0
+    read_histogram: Array = field(default_factory=lambda: np.zeros(0, np.int64))
+    write_histogram: Array = field(default_factory=lambda: np.zeros(0, np.int64))
+    commands: list[Array] = field(default_factory=list)
+    requests: list[Array] = field(default_factory=list)
+    open_ticks: int = 0
+
+    def add(self, other: Collected) -> None:
+        """Join the result of another channel."""
+        self.end = max(self.end, other.end)
+        self.counts = self.counts + other.counts
+        for name in ("hits", "misses", "conflicts", "forwarded", "merged", "n_requests", "n_writes", "open_ticks"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.read_histogram = _join(self.read_histogram, other.read_histogram)
+        self.write_histogram = _join(self.write_histogram, other.write_histogram)
+        self.commands += other.commands
+        self.requests += other.requests
+
+
+def prepare(device: Memory, controller: Controller) -> Setup:
+    """Compile a device and a controller. Raises ConfigError for what does not fit together."""
+    if controller.ranks is not None and controller.ranks != device.organization.count.get("rank", 1):
+        if "rank" not in device.organization.count:
+            raise ConfigError(f"{device.name} has no ranks", key="ranks")
+        count = {**device.organization.count, "rank": controller.ranks}
+        device = device.model_copy(update={"organization": device.organization.model_copy(update={"count": count})})
+    compiled = compile_device(device)
+    tables = engine_tables(device.standard, compiled)
+    sizes = geometry(device, controller.channels)
+    decoder = compile_layout(resolve_layout(controller.mapping, sizes), sizes)
+    return Setup(device, controller, compiled, tables, sizes, decoder)
+
+
+class Engine:
+    """One run.
+
+    trace        record every command: blocks go to `on_commands` and, with `keep`, into `Collected.commands`
+    requests     record the end tick of every request
+    channels     channels simulated together (default: all of the controller)
+    number       number of the first channel in traces
+    """
+
+    def __init__(
+        self,
+        setup: Setup,
+        *,
+        trace: bool = False,
+        requests: bool = False,
+        channels: int | None = None,
+        number: int = 0,
+        on_commands: Callable[[Array], None] | None = None,
+        keep: bool = True,
+    ) -> None:
+        self.on_commands, self.keep, self.number = on_commands, keep, number
+        self.alone = channels is not None
+        self.setup = setup
+        self.channels = setup.controller.channels if channels is None else channels
+        self.slots = setup.controller.read_queue + setup.controller.write_queue + 2 * setup.geometry.banks + 1024
+        self.collected = Collected()
+        self._lay_out(trace, requests)
+        self._fill_globals(trace, requests)
+        self._fill_rows()
+        for channel in range(self.channels):
+            self._fill_channel(channel)
+
+    def _lay_out(self, trace: bool, requests: bool) -> None:
+        limit = self.setup.controller.max_outstanding_reads
+        fifo = 1 << max(1, limit.bit_length() + 1)
+        parts = {
+            lay.H_SLOTS: self.slots * lay.SLOT_SIZE,
+            lay.H_ACTIVE: 2 * self.slots,
+            lay.H_PRIO: 2 * _PRIORITY_ENTRIES,
+            lay.H_FILTER: lay.FILTER_SIZE,
+            lay.H_HIST: max(1, self.setup.tables.windows) * (lay.N_NODES + 1) * 16,
+            lay.H_FIFO: fifo if limit else 1,
+            lay.H_RING: self.setup.controller.read_queue,
+        }
+        self._fifo_mask = fifo - 1
+        self._parts: dict[int, int] = {}
+        at = lay.FIXED
+        for key, size in parts.items():
+            self._parts[key] = at
+            at += size + -size % 8
+        self.stride = at + (136 - at) % 512  # channels must not share cache sets either
+        out = lay.G_SIZE + self.channels * self.stride
+        n_out = CHUNK + self.slots * self.channels + 8
+        out2 = out + n_out
+        trace_at = out2 + (2 * n_out if requests else 0)
+        self._trace_cap = (1 << 16) if trace else 0
+        self._offsets = (out, out2, trace_at)
+        self.state: Array = _aligned(trace_at + self._trace_cap * lay.TRACE_SIZE + 8)
+
+    def _fill_globals(self, trace: bool, requests: bool) -> None:
+        s, c, d = self.state, self.setup.controller, self.setup.compiled
+        standard, tables = self.setup.device.standard, self.setup.tables
+        s[lay.G_DUAL] = standard.command_slots == "column+row"
+        s[lay.G_HALF] = bool(standard.falling_edge)
+        s[lay.G_SPLIT] = standard.states.opening is not None
+        s[lay.G_CLOSED], s[lay.G_ROWHIT] = c.close_after, c.scheduler == "FRFCFS-RowHit"
+        s[lay.G_COMPAT], s[lay.G_TRACE], s[lay.G_RECORD] = c.close_under_active_request, trace, requests
+        n1, n2, n3, n4 = tables.counts
+        s[lay.G_CHANNELS], s[lay.G_STRIDE] = self.channels, self.stride
+        s[lay.G_BANKS], s[lay.G_N1], s[lay.G_BANKS_PER_1] = n1 * n2 * n3 * n4, n1, n2 * n3 * n4
+        s[lay.G_FAN2], s[lay.G_FAN3], s[lay.G_DEEP] = n2, n3, n1 * n2 > 1
+        s[lay.G_RLAT], s[lay.G_WEND] = d.ticks(standard.latency.read), d.ticks(standard.latency.write)
+        if standard.clock_sync:
+            s[lay.G_WCK_RD] = d.ticks(standard.clock_sync.stays_on_after_read)
+            s[lay.G_WCK_WR] = d.ticks(standard.clock_sync.stays_on_after_write)
+        if standard.activation_deadline:
+            s[lay.G_DEADLINE] = d.ticks(standard.activation_deadline)
+        s[lay.G_ACT_CYCLES] = d.cycles_ticks[d.command(tables.names[lay.ACT])]
+        s[lay.G_RCAP], s[lay.G_WCAP] = c.read_queue, c.write_queue
+        high, low = (np.float32(x) * np.float32(c.write_queue) for x in (c.write_high, c.write_low))
+        s[lay.G_HI], s[lay.G_LO] = int(np.floor(high)), int(np.ceil(low))
+        s[lay.G_BUDGET] = 2 * self.channels if c.inject_per_tick is None else c.inject_per_tick
+        s[lay.G_LIMIT], s[lay.G_FIFO_MASK] = c.max_outstanding_reads, self._fifo_mask
+        s[lay.G_PRIO_CAP], s[lay.G_ADDR_SHIFT] = _PRIORITY_ENTRIES, self.setup.geometry.tx_bits
+        self._fill_refresh()
+        s[lay.G_FE_WAKE], s[lay.G_IN_FE], s[lay.G_BLOCK_O] = 0, 1, -1
+        plain = not (trace or c.close_after or c.max_outstanding_reads or c.gap_ticks)
+        s[lay.G_FAST] = plain and self.channels == 1
+        s[lay.G_MINUS_1], s[lay.G_TWO], s[lay.G_THREE] = -1, 2, 3
+        s[lay.G_OUT], s[lay.G_OUT2], s[lay.G_TRACE_AT] = self._offsets
+        s[lay.G_TRACE_CAP] = self._trace_cap
+
+    def _fill_refresh(self) -> None:
+        s, refresh, d = self.state, self.setup.device.standard.refresh, self.setup.compiled
+        mode = self.setup.controller.refresh
+        if mode == "ab":
+            s[lay.G_REF_MODE], s[lay.G_REF_INTERVAL] = lay.REF_ALL, d.ticks(refresh.all.interval)
+        elif mode == "pb":
+            if refresh.bank is None:
+                raise ConfigError(f"{self.setup.device.name} has no per-bank refresh", key="refresh")
+            together = refresh.bank.order == "same-bank-all-pseudochannels"
+            s[lay.G_REF_MODE] = lay.REF_BANK_TOGETHER if together else lay.REF_BANK
+            s[lay.G_REF_INTERVAL] = d.ticks(refresh.bank.interval)
+            s[lay.G_RFC_PB] = d.timing_ticks.get("tRFC_pb", 0)
+        if mode != "no" and s[lay.G_REF_INTERVAL] < 1:
+            raise ConfigError("refresh interval below one tick", key="standard.refresh")
+
+    def _fill_rows(self) -> None:
+        s, at, extra_at = self.state, 0, 0
+        for role in range(lay.N_COMMANDS):
+            s[lay.G_ROWS + role], s[lay.G_EXTRA + role] = at, extra_at
+            for level, follow, ticks in self.setup.tables.rows[role]:
+                s[lay.G_TABLE + 2 * at], s[lay.G_TABLE + 2 * at + 1] = level * 8 + follow, ticks
+                at += 1
+            for row in self.setup.tables.extra[role]:
+                s[lay.G_XTABLE + 5 * extra_at : lay.G_XTABLE + 5 * extra_at + 5] = row
+                extra_at += 1
+        s[lay.G_ROWS + lay.N_COMMANDS], s[lay.G_EXTRA + lay.N_COMMANDS] = at, extra_at
+
+    def _fill_channel(self, channel: int) -> None:
+        s, o = self.state, lay.G_SIZE + channel * self.stride
+        n1, n2, n3, n4 = self.setup.tables.counts
+        for key, at in self._parts.items():
+            s[o + key] = o + at
+        refresh = self.setup.controller.refresh != "no"
+        s[o + lay.H_NEXT_REF] = s[o + lay.H_REF_DUE] = s[lay.G_REF_INTERVAL] if refresh else lay.INF
+        s[o + lay.H_REF_PC] = n1
+        s[o + lay.H_WAKE] = s[o + lay.H_NEXT_REF]
+        s[o + lay.H_PENDING] = s[o + lay.H_CAS] = -1
+        s[o + lay.H_ACTIVE_MIN] = s[o + lay.H_POLICY_WAKE] = lay.INF
+        s[o + lay.H_LIST_MIN : o + lay.H_LIST_MIN + 6] = lay.INF
+        s[o + lay.H_FAST_PAUSE] = 16
+        s[o + lay.H_NUMBER] = channel + self.number
+        hist = o + self._parts[lay.H_HIST]
+        rings = s[hist : hist + max(1, self.setup.tables.windows) * (lay.N_NODES + 1) * 16].reshape(-1, 16)
+        rings[:, :15] = -lay.INF
+        slots = o + self._parts[lay.H_SLOTS]
+        s[o + lay.H_FREE] = slots
+        following = slots + lay.SLOT_SIZE * np.arange(1, self.slots + 1)
+        following[-1] = -1
+        s[slots + lay.S_NEXT : slots + self.slots * lay.SLOT_SIZE : lay.SLOT_SIZE] = following
+        for k in range(n1 * n2 * n3 * n4):
+            b = o + lay.BANK + lay.BANK_SIZE * k
+            i1, i2, i3 = k // (n2 * n3 * n4), k // (n3 * n4), k // n4
+            s[b + lay.B_PATH : b + lay.B_PATH + 5] = (
+                o + lay.NODE, o + lay.NODE1 + 8 * i1, o + lay.NODE2 + 8 * i2, o + lay.NODE3 + 8 * i3, b,
+            )  # fmt: skip
+            s[b + lay.B_ROW], s[b + lay.B_N1] = lay.CLOSED, i1
+            for e in (b + lay.B_LIST, b + lay.B_LIST + 4):
+                s[e : e + 4] = (-1, -1, lay.NO_KEY, lay.NO_KEY)
+            s[b + lay.B_POS : b + lay.B_POS + 6] = -1
+
+    def run(self, chunks: Iterable[Chunk]) -> Collected:
+        """Feed all chunks (at most CHUNK requests each), then run until everything is served."""
+        for chunk in chunks:
+            self._feed(chunk)
+        self.state[lay.G_FINAL] = 1
+        self.state[lay.G_CHUNK0] = self.state[lay.G_CHUNK1]
+        self._advance(_EMPTY, _EMPTY, _EMPTY)
+        self._finish()
+        return self.collected
+
+    def _feed(self, chunk: Chunk) -> None:
+        s, n = self.state, chunk.addresses.size
+        locations = np.empty(n, np.int64)
+        decoder = self.setup.decoder
+        decode(chunk.addresses, chunk.writes, decoder.slices, decoder.divide_channels, decoder.tx_bits, locations)
+        if self.alone:  # the one channel of this engine, whatever its number
+            locations &= ~(np.int64(0xFF) << lay.LOC_CHANNEL)
+        s[lay.G_CHUNK0] = s[lay.G_CHUNK1]
+        s[lay.G_CHUNK1] += n
+        s[lay.G_TIMED] = chunk.times is not None
+        self.collected.n_requests += n
+        self.collected.n_writes += int(chunk.writes.sum())
+        self._advance(locations, chunk.addresses, _EMPTY if chunk.times is None else chunk.times)
+
+    def _advance(self, locations: Array, addresses: Array, times: Array) -> None:
+        while True:
+            status = advance(self.state, locations, addresses, times, self.setup.controller.gap_ticks)
+            self._drain()
+            if status == FAILED:
+                raise InfeasibleError(self._failure())
+            if status in (MORE, DONE):
+                return
+            assert status == FLUSH
+
+    def _failure(self) -> str:
+        tick, error = int(self.state[lay.G_TIME]), int(self.state[lay.G_ERROR])
+        return {
+            lay.ERROR_PRIO_FULL: "the priority queue is full: refresh commands cannot be sent",
+            lay.ERROR_STUCK: "the channel makes no progress: an activated request waits for a row that stays closed",
+            lay.ERROR_SLOTS: "too many activated requests wait at once",
+        }[error] + f" (after tick {tick})"
+
+    def _drain(self) -> None:
+        s, c = self.state, self.collected
+        n, out = int(s[lay.G_OUT_N]), int(s[lay.G_OUT])
+        latencies = s[out : out + n]
+        c.read_histogram = _add(c.read_histogram, latencies[latencies >= 0])
+        c.write_histogram = _add(c.write_histogram, -latencies[latencies < 0])
+        if s[lay.G_RECORD]:
+            at = int(s[lay.G_OUT2])
+            c.requests.append(s[at : at + 2 * n].reshape(-1, 2).copy())
+        s[lay.G_OUT_N] = 0
+        if s[lay.G_TRACE] and s[lay.G_TRACE_N]:
+            at = int(s[lay.G_TRACE_AT])
+            block = s[at : at + lay.TRACE_SIZE * int(s[lay.G_TRACE_N])].reshape(-1, lay.TRACE_SIZE).copy()
+            if self.keep:
+                c.commands.append(block)
+            if self.on_commands is not None:
+                self.on_commands(block)
+            s[lay.G_TRACE_N] = 0
+
+    def _finish(self) -> None:
+        s, c = self.state, self.collected
+        c.end, c.forwarded, c.merged = int(s[lay.G_END]), int(s[lay.G_FORWARDED]), int(s[lay.G_MERGED])
+        for channel in range(self.channels):
+            o = lay.G_SIZE + channel * self.stride
+            c.counts += s[o + lay.H_COUNT : o + lay.H_COUNT + lay.N_COMMANDS]
+            c.hits += int(s[o + lay.H_HITS])
+            c.misses += int(s[o + lay.H_MISSES])
+            c.conflicts += int(s[o + lay.H_CONFLICTS])
+            still = s[o + lay.H_OPEN : o + lay.H_OPEN + 8] > 0
+            c.open_ticks += int(s[o + lay.H_BUSY : o + lay.H_BUSY + 8].sum())
+            c.open_ticks += int(np.maximum(c.end - s[o + lay.H_SINCE : o + lay.H_SINCE + 8], 0)[still].sum())
+
+
+def _aligned(size: int) -> Array:
+    """Zeros that begin at a cache line, so that a bank record or a request slot does not straddle two."""
+    raw = np.zeros(size + 8, np.int64)
+    skip = -raw.ctypes.data // 8 % 8
+    return raw[skip : skip + size]
+
+
+def _add(histogram: Array, values: Array) -> Array:
+    if values.size == 0:
+        return histogram
+    return _join(histogram, np.bincount(values, minlength=histogram.size).astype(np.int64))
+
+
+def _join(first: Array, second: Array) -> Array:
+    if first.size < second.size:
+        first, second = second, first
+    joined = first.copy()
+    joined[: second.size] += second
+    return joined

@@ -1,0 +1,197 @@
+"""From a description and a stream to a MemoryResult: checks, the engine run, and the answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from archsim.errors import InputError
+from archsim.memory.dram import layout_kernels as lay
+from archsim.memory.dram.energy import Activity, run_energy_j
+from archsim.memory.dram.engine import Collected, Engine, Setup, prepare
+from archsim.memory.dram.geometry import peak_bandwidth_bytes_per_s
+from archsim.memory.dram.mapping import resolve_layout
+from archsim.memory.dram.mapping_kernels import decode
+from archsim.memory.dram.result import CommandTrace, MemoryResult, RequestTrace, latency_of
+from archsim.memory.dram.stack import Stack
+from archsim.memory.dram.streams import Chunk, Stream, Target, make_stream
+
+if TYPE_CHECKING:
+    from archsim.config.schemas.memory import Memory
+    from archsim.memory.dram.controller import Controller
+
+Advance = Callable[[int], None]
+
+
+def run_stream(
+    device: Memory,
+    stream: Stream | str,
+    controller: Controller,
+    parameters: dict[str, Any],
+    *,
+    explain: bool,
+    trace: bool,
+    requests: bool,
+    advance: Advance | None = None,
+) -> MemoryResult:
+    """See `simulate_memory`."""
+    setup = prepare(device, controller)
+    if isinstance(stream, str):
+        layout = resolve_layout(controller.mapping, setup.geometry)
+        stream = make_stream(stream, Target(setup.geometry, layout), parameters)
+    chunks = _watched(setup, stream, advance)
+    if controller.independent_channels and controller.channels > 1:
+        collected, stack = _run_apart(setup, chunks, explain=explain, trace=trace, requests=requests)
+    else:
+        stack = Stack(setup, controller.channels) if explain else None
+        engine = Engine(
+            setup, trace=trace or explain, requests=requests, on_commands=stack.add if stack else None, keep=trace
+        )
+        collected = engine.run(chunks)
+    return answers(setup, stream, collected, stack, trace=trace, requests=requests)
+
+
+def _watched(setup: Setup, stream: Stream, advance: Advance | None) -> Iterator[Chunk]:
+    """The chunks of a stream, checked against the capacity."""
+    capacity, done = setup.geometry.capacity_bytes, 0
+    for chunk in stream.chunks():
+        if not setup.controller.wrap_addresses and chunk.addresses.size and chunk.addresses.max() >= capacity:
+            bad = int(np.argmax(chunk.addresses >= capacity))
+            raise InputError(
+                f"request {done + bad}: address {int(chunk.addresses[bad])} is beyond the capacity of {capacity} bytes"
+            )
+        yield chunk
+        done += chunk.addresses.size
+        if advance is not None:
+            advance(done)
+
+
+def _run_apart(
+    setup: Setup, chunks: Iterator[Chunk], *, explain: bool, trace: bool, requests: bool
+) -> tuple[Collected, Stack | None]:
+    """Every channel with a front end of its own, on its own thread; the stream is split by channel and kept."""
+    n = setup.controller.channels
+    parts: list[list[Chunk]] = [[] for _ in range(n)]
+    numbers: list[list[np.ndarray[Any, Any]]] = [[] for _ in range(n)]
+    first, decoder = 0, setup.decoder
+    for chunk in chunks:
+        location = np.empty(chunk.addresses.size, np.int64)
+        decode(chunk.addresses, chunk.writes, decoder.slices, decoder.divide_channels, decoder.tx_bits, location)
+        channel = (location >> lay.LOC_CHANNEL) & 0xFF
+        for k in range(n):
+            own = np.flatnonzero(channel == k)
+            if own.size:
+                times = None if chunk.times is None else chunk.times[own]
+                parts[k].append(Chunk(chunk.addresses[own], chunk.writes[own], times))
+                numbers[k].append(own + first)
+        first += chunk.addresses.size
+    stacks = [Stack(setup, 1) if explain else None for _ in range(n)]
+
+    def one(k: int) -> Collected:
+        stack = stacks[k]
+        engine = Engine(
+            setup, trace=trace or explain, requests=requests, channels=1, number=k,
+            on_commands=stack.add if stack else None, keep=trace,
+        )  # fmt: skip
+        return engine.run(iter(parts[k]))
+
+    with ThreadPoolExecutor() as pool:
+        done = list(pool.map(one, range(n)))
+    for collected, own_numbers in zip(done, numbers, strict=True):
+        if requests and own_numbers:
+            whole = np.concatenate(own_numbers)
+            collected.requests = [np.stack((whole[b[:, 0]], b[:, 1]), axis=1) for b in collected.requests]
+    total = Collected()
+    for collected in done:
+        total.add(collected)
+    merged = stacks[0]
+    for stack in stacks:
+        if stack is not None and merged is not None:
+            stack.finish(total.end)
+            if stack is not merged:
+                merged.merge(stack)
+    return total, merged
+
+
+def answers(
+    setup: Setup, stream: Stream, collected: Collected, stack: Stack | None, *, trace: bool, requests: bool
+) -> MemoryResult:
+    """A MemoryResult from what the engine left behind."""
+    device, geometry, counts = setup.device, setup.geometry, collected.counts
+    tick_s = device.tick_ps * 1e-12
+    time_s = collected.end * tick_s
+    moved = collected.n_requests * geometry.tx_bytes
+    bandwidth = moved / time_s if time_s > 0 else 0.0
+    peak = peak_bandwidth_bytes_per_s(device, geometry.channels)
+    scopes = setup.tables.counts[0] * geometry.channels
+    activity = Activity(
+        activates=int(counts[lay.ACT]),
+        reads=int(counts[lay.RD] + counts[lay.RDA]),
+        writes=int(counts[lay.WR] + counts[lay.WRA]),
+        refresh_all=int(counts[lay.REFAB]),
+        refresh_bank=int(counts[lay.REFPB]),
+        open_s=collected.open_ticks * tick_s,
+        closed_s=(scopes * collected.end - collected.open_ticks) * tick_s,
+    )
+    energy, source = run_energy_j(device, activity, setup.compiled.timing_ticks, geometry.tx_bytes)
+    shares = stack.shares(collected.end) if stack is not None else {}
+    lost = {cause: share for cause, share in shares.items() if cause != "data"}
+    result = MemoryResult(
+        device=device.name, stream=stream.name, channels=geometry.channels, n_requests=collected.n_requests,
+        n_writes=collected.n_writes, tx_bytes=geometry.tx_bytes, end_ticks=collected.end, tick_s=tick_s, time_s=time_s,
+        bandwidth_bytes_per_s=bandwidth, peak_bytes_per_s=peak, share_of_peak=bandwidth / peak,
+        read_latency=latency_of(collected.read_histogram), write_latency=latency_of(collected.write_histogram),
+        row_hits=collected.hits, row_misses=collected.misses, row_conflicts=collected.conflicts,
+        forwarded_reads=collected.forwarded, merged_writes=collected.merged,
+        commands={name: int(n) for name, n in zip(setup.tables.names, counts, strict=True) if name},
+        bandwidth_stack=shares, bound_by=_bound(shares, lost), energy_j=energy, energy_source=source,
+        energy_pj_per_bit=sum(energy.values()) * 1e12 / (8 * moved) if energy and moved else None,
+        not_modelled=device.not_modelled,
+    )  # fmt: skip
+    if trace:
+        result = replace(result, trace=_command_trace(setup, collected))
+    if requests:
+        result = replace(result, requests=_request_trace(stream, collected))
+    return result
+
+
+def _bound(shares: dict[str, float], lost: dict[str, float]) -> str:
+    if not shares:
+        return ""
+    worst = max(lost, key=lambda cause: lost[cause])
+    return "data" if shares["data"] >= 0.9 else worst
+
+
+def _command_trace(setup: Setup, collected: Collected) -> CommandTrace:
+    empty = np.zeros((0, lay.TRACE_SIZE), np.int64)
+    table = np.concatenate([empty, *collected.commands])
+    tick, role, place, row, column = (table[:, k] for k in range(5))
+    bank = place & 0xFFFFFFFF
+    names = list(dict.fromkeys(name for name in setup.tables.names if name))
+    number = np.array([names.index(name) if name else -1 for name in setup.tables.names], np.int64)
+    wide = (role == lay.PREA) | (role == lay.REFAB)
+    coordinates, below = {}, 1
+    standard = setup.device.standard
+    scope = standard.levels.index(standard.commands[setup.tables.names[lay.PREA]].scope)
+    for level in range(len(standard.levels) - 1, 0, -1):
+        count = int(setup.compiled.fanout[level])
+        value = bank // below % count
+        coordinates[standard.levels[level]] = np.where(wide & (level > scope), -1, value)
+        below *= count
+    ordered = {level: coordinates[level] for level in standard.levels[1:]}
+    return CommandTrace(tick, number[role], tuple(names), place >> 32, ordered, row, column)
+
+
+def _request_trace(stream: Stream, collected: Collected) -> RequestTrace:
+    parts = list(stream.chunks())
+    empty = np.zeros(0, np.int64)
+    address = np.concatenate([empty, *(part.addresses for part in parts)])
+    write = np.concatenate([empty, *(part.writes for part in parts)])
+    end = np.full(address.size, -1, np.int64)
+    for block in collected.requests:
+        end[block[:, 0]] = block[:, 1]
+    return RequestTrace(address, write, end)
