@@ -21,6 +21,7 @@ from archsim.memory.dram.mapping import Layout
 
 Array = NDArray[np.int64]
 CHUNK = 1 << 16
+EVERYWHERE = 1 << 62  # a footprint is limited to the capacity of the device
 
 
 @dataclass(frozen=True)
@@ -149,7 +150,7 @@ def seq_copy(target: Target, N: int, B: int, dst: int) -> Stream:
     return _computed("seq_copy", N, rule)
 
 
-def stride_rd(target: Target, N: int, stride: int, foot: int) -> Stream:
+def stride_rd(target: Target, N: int, stride: int, foot: int = EVERYWHERE) -> Stream:
     """Reads `stride` bytes apart, wrapping at `foot`."""
     foot = min(foot, target.geometry.capacity_bytes)
     return _computed("stride_rd", N, lambda i: ((i * stride) % foot, 0))
@@ -208,7 +209,7 @@ def rowhit_p(target: Target, N: int, p: float, seed: int) -> Stream:
     return _stored("rowhit_p", addresses, np.zeros(N, np.int64))
 
 
-def rand_rd(target: Target, N: int, seed: int, foot: int) -> Stream:
+def rand_rd(target: Target, N: int, seed: int = 0, foot: int = EVERYWHERE) -> Stream:
     """Uniformly random reads within `foot` bytes."""
     tx = target.geometry.tx_bytes
     foot = min(foot, target.geometry.capacity_bytes)
@@ -216,7 +217,7 @@ def rand_rd(target: Target, N: int, seed: int, foot: int) -> Stream:
     return _stored("rand_rd", addresses, np.zeros(N, np.int64))
 
 
-def rand_mix(target: Target, N: int, seed: int, wfrac: float, foot: int) -> Stream:
+def rand_mix(target: Target, N: int, wfrac: float, seed: int = 0, foot: int = EVERYWHERE) -> Stream:
     """Uniformly random, a share `wfrac` writes."""
     tx = target.geometry.tx_bytes
     foot = min(foot, target.geometry.capacity_bytes)
@@ -271,6 +272,15 @@ PATTERNS: dict[str, Callable[..., Stream]] = {
 MAX_REQUESTS = 10**12
 
 
+def _described(parameters: dict[str, inspect.Parameter]) -> str:
+    """`N, seed=0, foot=capacity`."""
+    texts = []
+    for name, parameter in parameters.items():
+        default = "capacity" if parameter.default == EVERYWHERE else parameter.default
+        texts.append(name if parameter.default is inspect.Parameter.empty else f"{name}={default}")
+    return ", ".join(texts)
+
+
 def make_stream(pattern: str, target: Target, parameters: dict[str, Any]) -> Stream:
     """The stream of a named pattern. Raises UsageError for an unknown pattern or a missing or bad parameter."""
     if pattern not in PATTERNS:
@@ -286,7 +296,7 @@ def make_stream(pattern: str, target: Target, parameters: dict[str, Any]) -> Str
             raise UsageError(f"{pattern}: parameter {name} is {value!r}, expected a whole number")
     missing = [k for k, v in allowed.items() if v.default is inspect.Parameter.empty and k not in parameters]
     if missing:
-        raise UsageError(f"{pattern} needs --param {missing[0]}=VALUE (parameters: {', '.join(allowed)})")
+        raise UsageError(f"{pattern} needs --param {missing[0]}=VALUE (parameters: {_described(allowed)})")
     given = {k: v if k in ("p", "wfrac") else int(v) for k, v in parameters.items()}
     for name in ("N", "B", "S", "K", "T", "M", "stride", "foot"):
         if name in given and given[name] < 1 and name != "N":
