@@ -21,7 +21,8 @@ _PACKAGE = Path(__file__).parent
 _KEEP_DAYS = 30
 
 
-def _base() -> Path:
+def base_folder() -> Path:
+    """The user's cache folder for archsim: ARCHSIM_CACHE_DIR, or below XDG_CACHE_HOME or ~/.cache."""
     chosen = os.environ.get("ARCHSIM_CACHE_DIR")
     if chosen:
         return Path(chosen)
@@ -54,7 +55,7 @@ def configure() -> Path | None:
     """Point NUMBA_CACHE_DIR at the keyed folder, unless the user set one. None where no folder can be written."""
     if "NUMBA_CACHE_DIR" in os.environ:
         return Path(os.environ["NUMBA_CACHE_DIR"])
-    folder = _base() / "numba" / kernel_key()
+    folder = base_folder() / "numba" / kernel_key()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         os.utime(folder)

@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from archsim import __version__
+from archsim.cli.startup import start_lean
 from archsim.errors import ArchsimError, unknown_name
 
 _LONGEST = 300  # characters of an unexpected error's message; a compiler's can fill pages
@@ -151,6 +152,7 @@ def _complain(text: str) -> None:
 
 def main() -> None:
     """Entry point of the console script and of `python -m archsim`."""
+    start_lean()
     code = run(sys.argv[1:])
     try:
         sys.stdout.flush()

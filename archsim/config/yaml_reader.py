@@ -12,6 +12,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+from archsim.config import yaml_cache
 from archsim.errors import ConfigError
 
 MAX_BYTES = 2 * 2**20
@@ -43,7 +44,14 @@ class Document:
 
 def read_yaml(path: Path) -> Document:
     """Read one YAML file. Raises ConfigError with file and line for anything that is not plain YAML 1.2."""
-    return parse_yaml(read_text(path), str(path))
+    text, file = read_text(path), str(path)
+    known = yaml_cache.recall(text)
+    if known is not None:
+        value, marks = known
+        return Document(value, {tuple(key): (file, line) for key, line in marks})
+    document = parse_yaml(text, file)
+    yaml_cache.keep(text, (document.value, [(list(key), line) for key, (_, line) in document.marks.items()]))
+    return document
 
 
 def read_text(path: Path) -> str:
