@@ -1,5 +1,6 @@
 # Sourced by the other scripts: puts `python` of the active virtual environment, or of .venv, on the PATH.
-# A missing .venv is created with the newest Python >= 3.11 there is; nothing outside the checkout is touched.
+# A missing .venv is created with the newest Python >= 3.11 there is; the one thing it may install outside the checkout
+# is Debian's pythonX.Y-venv, if that is missing.
 
 fail() {
     echo "archsim: $*" >&2
@@ -17,6 +18,19 @@ find_python() {
     fail "needs Python 3.11 or newer: sudo apt-get install python3"
 }
 
+install_venv() { # install_venv PYTHON: Debian's package with ensurepip, where that needs no password
+    local version root=()
+    version=$("$1" -c 'import sys; print(f"{sys.version_info[0]}.{sys.version_info[1]}")')
+    command -v apt-get >/dev/null || return 1
+    if [ "$(id -u)" != 0 ]; then
+        command -v sudo >/dev/null && sudo -n true 2>/dev/null || return 1
+        root=(sudo -n)
+    fi
+    echo "installing python$version-venv" >&2
+    "${root[@]}" apt-get update -qq >&2 &&
+        "${root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -qq -y "python$version-venv" >&2
+}
+
 create_environment() {
     local python
     python=$(find_python)
@@ -25,8 +39,8 @@ create_environment() {
         "$python" -m venv .venv
     elif "$python" -c 'import virtualenv' 2>/dev/null; then
         "$python" -m virtualenv --quiet .venv
-    else # Debian splits ensurepip off into python3-venv
-        { "$python" -m venv --without-pip .venv && .venv/bin/python scripts/bootstrap_pip.py; } ||
+    else # Debian splits ensurepip off into a package of its own
+        install_venv "$python" && "$python" -m venv .venv ||
             { rm -rf .venv && fail "Python's ensurepip is missing: sudo apt-get install python3-venv"; }
     fi
 }

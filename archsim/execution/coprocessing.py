@@ -1,4 +1,4 @@
-"""Feed-forward GEMMs of a decode step, shared out between a processor and a memory that computes (AttAcc, section 5).
+"""Feed-forward GEMMs of a decode step, shared out between a processor and a memory that computes (AttAcc).
 
 Every row of the batch is one pass of GEMV over the memory's share of the weights, so its rate does not grow with
 the batch; the share is chosen so that both sides finish together.
