@@ -107,6 +107,14 @@ def test_an_encoder_has_no_decode():
     assert found.request.output_len == 1
     assert found.latency.tpot_s == 0.0
     assert {row.phase for row in found.operators} == {"prefill"}
+    assert found.energy.j_per_token == pytest.approx(found.energy.prefill_j / (8 * 96))  # an encoder's tokens are read
+    assert report("dgx-a100", "bert-base", None, output_len=1).capacity.max_batch < 1 << 20
+
+
+def test_one_output_token_is_all_prefill():
+    found = report("dgx-a100", output_len=1)
+    assert found.latency.request_s == found.latency.prefill_s
+    assert found.energy.j_per_token == pytest.approx(found.energy.prefill_j / 8)
 
 
 def test_no_batch_means_the_largest_that_fits():

@@ -154,9 +154,9 @@ class Evaluation:
 
     @property
     def tokens(self) -> int:
-        """Tokens the whole batch produces; for a pass without decode, those it reads."""
+        """Tokens the whole batch produces; for an encoder, those it reads."""
         request = self.request
-        return request.batch * (request.output_len if self.decode else request.input_len)
+        return request.batch * (request.input_len if self.model.architecture == "encoder" else request.output_len)
 
     def total_j(self) -> float:
         """Energy of the whole request batch."""

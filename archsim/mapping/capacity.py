@@ -29,7 +29,7 @@ def requirements(system: System, model: Model, batch: int, input_len: int, outpu
     weights      where they are used, a copy for every data-parallel group
     kv           where decode attention runs; the last token's keys and values are never read again, so not kept
     activations  on the main unit: the largest operator of one request's prompt (prompts may be taken one by one) or
-                 of the decode batch, all its inputs and outputs
+                 of the decode batch, all its inputs and outputs; an encoder holds the whole batch
     """
     places = Places.of(system, "decode")
     contents: dict[str, dict[str, float]] = {_home(system, name): {} for name in system.units}
@@ -57,12 +57,14 @@ def _home(system: System, unit: str) -> str:
 
 
 def _activation_bytes(model: Model, places: Places, batch: int, input_len: int) -> float:
-    rows = max(input_len, math.ceil(batch / places.groups))
+    share = math.ceil(batch / places.groups)
+    prompts = share if model.architecture == "encoder" else 1
+    rows = max(prompts * input_len, share)
     width = 2 * model.hidden * places.ways + max(
         (model.heads + 2 * model.key_value_heads) * model.head_size,
         (3 if model.ffn_gated else 2) * model.ffn_hidden * (model.experts.active if model.experts else 1),
     )
-    scores = 2.0 * model.heads * input_len * input_len  # one request's score matrix and its softmax
+    scores = 2.0 * model.heads * input_len * input_len * prompts  # a request's score matrix and its softmax
     return places.groups * (rows * width + scores) * model.activation_element_bytes
 
 
