@@ -7,12 +7,13 @@ from collections.abc import Mapping, Sequence
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
-from rich.measure import Measurement
 from rich.table import Table
 
 from archsim.results import OperatorResult, Report
 from archsim.units import format_bytes, format_si
 
+COLUMNS = ("phase", "operator", "unit", "count", "time", "share", "hidden", "energy", "FLOP", "bytes", "bound")
+GAP = 3  # characters between two columns; the edges take no more than one gap
 DROPPED_FIRST = ("FLOP", "bytes", "count", "hidden", "share")  # columns a narrow operator table does without
 
 
@@ -132,28 +133,20 @@ def shares(parts: Mapping[str, float], most: int = 6) -> str:
 
 def _operators(operators: Sequence[OperatorResult], console: Console) -> Table:
     """The operator table; columns are left out, the least telling first, until the rest fits the terminal whole."""
-    dropped: set[str] = set()
-    for name in (None, *DROPPED_FIRST):
-        dropped |= {name} if name else set()
-        table = _operator_table(operators, dropped)
-        if Measurement.get(console, console.options.update(width=1000), table).maximum <= console.width:
-            break
-    return table
-
-
-def _operator_table(operators: Sequence[OperatorResult], dropped: set[str]) -> Table:
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, title="operators of the prefill and of one decode step")
-    texts = ("phase", "operator", "unit", "bound")
-    columns = ("phase", "operator", "unit", "count", "time", "share", "hidden", "energy", "FLOP", "bytes", "bound")
     phases = [_phase_rows(operators, phase) for phase in dict.fromkeys(operator.phase for operator in operators)]
-    shown = [name for name in columns if name not in dropped]
-    for name in shown:
-        widest = max(len(name), *(len(cells[name]) for rows in phases for cells in rows))
-        table.add_column(name, justify="left" if name in texts else "right", no_wrap=True, min_width=widest)
+    widths = {name: max(len(name), *(len(cells[name]) for rows in phases for cells in rows)) for name in COLUMNS}
+    for name in DROPPED_FIRST:
+        if sum(widths.values()) + GAP * len(widths) <= console.width:
+            break
+        del widths[name]
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, title="operators of the prefill and of one decode step")
+    for name, width in widths.items():
+        left = name in ("phase", "operator", "unit", "bound")
+        table.add_column(name, justify="left" if left else "right", no_wrap=True, min_width=width)
     for rows in phases:
         for cells in rows[:-1]:
-            table.add_row(*(cells[name] for name in shown))
-        table.add_row(*(rows[-1][name] for name in shown), style="bold", end_section=True)
+            table.add_row(*(cells[name] for name in widths))
+        table.add_row(*(rows[-1][name] for name in widths), style="bold", end_section=True)
     return table
 
 
