@@ -109,3 +109,19 @@ def test_units_without_a_link_between_them_are_refused(gpt3):
     system = load_system("dgx-a100-attacc-bank", ["connections.nvlink_pim.between=[gpu, gpu]"])
     with pytest.raises(ConfigError, match="no connection joins them"):
         make_plan(system, gpt3, build_graph(gpt3, "decode", 1, 1, 10))
+
+
+@pytest.mark.parametrize(
+    ("system", "rule", "text"),
+    [
+        ("dgx-a100-attacc-bank", "mapping.main=pim", "runs attention only"),
+        ("dgx-a100", "mapping.ffn_coprocessing=true", "needs a pim"),
+        ("neupims", "mapping.ffn_coprocessing=true", "needs a pim"),
+        ("neupims", "units.pim.memory_in=npu", "name the unit that has the memory"),
+        ("dgx-a100", "mapping.decode_attention=gpus", "did you mean 'gpu'"),
+        ("dgx-a100", "mapping.data_parallel=3", "does not divide"),
+    ],
+)
+def test_rules_that_cannot_apply_are_refused(system, rule, text):
+    with pytest.raises(ConfigError, match=text):
+        load_system(system, [rule])

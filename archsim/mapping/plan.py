@@ -179,8 +179,7 @@ class _Planner:
         operation = shard(operator, ways, self._model.key_value_heads, self._slips)
         compute = Compute(unit, operation, self._system.units[unit].count)
         helper = self._places.attention
-        coprocessed = self._system.mapping.ffn_coprocessing and self._system.units[helper].type == "pim"
-        if coprocessed and self._phase == "decode" and is_ffn_weight(operator):
+        if self._system.mapping.ffn_coprocessing and self._phase == "decode" and is_ffn_weight(operator):
             weight_bytes = operation.n * operation.k * operation.count * operation.b_bytes
             return Coprocessed(compute, helper, self._system.units[helper].count, weight_bytes)
         return compute

@@ -141,9 +141,21 @@ class System(Preset):
             )
         return self
 
-    def link_between(self, first: str, second: str) -> Link | None:
-        """The link that joins two units (or the devices of one), or None."""
-        for connection in self.connections.values():
-            if connection.between in ((first, second), (second, first)):
-                return connection.link
-        return None
+    @model_validator(mode="after")
+    def _rules_apply(self) -> System:
+        rules = self.mapping
+        if self.units[rules.main].in_memory:
+            raise ValueError(
+                f"found main {rules.main!r}, a {self.units[rules.main].type}, which runs attention only; "
+                "allowed: a gpu, npu or cpu unit"
+            )
+        helper = self.units[rules.decode_attention or rules.main]
+        if rules.ffn_coprocessing and helper.type != "pim":
+            raise ValueError(f"found ffn_coprocessing with decode_attention on a {helper.type}, it needs a pim")
+        for name, unit in self.units.items():
+            if unit.memory_in is not None and self.units[unit.memory_in].memory_in is not None:
+                raise ValueError(
+                    f"found {name!r} with memory_in {unit.memory_in!r}, whose data are in "
+                    f"{self.units[unit.memory_in].memory_in!r}; name the unit that has the memory"
+                )
+        return self

@@ -91,11 +91,6 @@ class NeupimsLayerResult:
         """DRAM energy of the simulated stages."""
         return sum(self.energy_by_component_j.values())
 
-    @property
-    def total_energy_j(self) -> float:
-        """The same as energy_j."""
-        return self.energy_j
-
     def model_cycles(self, layers: int) -> int:
         """Cycles of `layers` equal layers: A + B + (C + D)(layers - 1) + E + F with sub-batches, else layers x all."""
         if not any(stage.name == "C" for stage in self.stages):
