@@ -1,7 +1,8 @@
-"""Where Numba keeps compiled kernels: a user cache folder keyed by all kernel sources and versions.
+"""Where Numba keeps compiled kernels: a user cache folder keyed by kernel sources and versions.
 
 Numba's disk cache looks only at the file of the function itself: a changed callee or constant in another
-file leaves a stale entry. Keying the folder by a hash of every kernel source removes that case. A damaged
+file leaves a stale entry. Each kernel file therefore has a folder of its own, named by a hash of that file and of
+every kernel file it can reach: an edit compiles what depends on it and nothing else. A damaged
 entry would raise when it is loaded; `_tolerate_damage` makes it count as absent, so it is compiled again.
 Imported by `archsim/__init__.py`, before any kernel; it waits for Numba to be imported, so that commands without
 kernels start at once.
@@ -10,14 +11,16 @@ kernels start at once.
 from __future__ import annotations
 
 import os
+import re
 import sys
+from functools import cache
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-_PACKAGE = Path(__file__).parent
+_PACKAGE = Path(__file__).resolve().parent
 _KEEP_DAYS = 30
 
 
@@ -29,17 +32,45 @@ def base_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "archsim"
 
 
-def kernel_key() -> str:
-    """Hex digest over the name and bytes of every kernel file, and the versions that shape machine code."""
+def environment_key() -> str:
+    """Hex digest of the versions that shape machine code."""
     import hashlib
 
     digest = hashlib.sha256(f"{sys.version}".encode())
     for name in ("numba", "numpy", "llvmlite"):
         digest.update(f"{name}={_version(name)}".encode())
-    for path in sorted(_PACKAGE.rglob("*_kernels.py")):
-        digest.update(path.relative_to(_PACKAGE).as_posix().encode())
-        digest.update(path.read_bytes())
     return digest.hexdigest()[:16]
+
+
+@cache
+def kernel_folder(file: Path) -> str | None:
+    """Folder name for the compiled functions of a kernel file; None for a file that is no kernel of this package.
+
+    It ends in a hash over the file and every kernel file whose name appears in it, directly or through another: a
+    name in a comment costs a needless compilation at worst.
+    """
+    if not file.stem.endswith("_kernels") or _PACKAGE not in file.parents:
+        return None
+    import hashlib
+
+    reached, waiting = {file}, [file]
+    while waiting:
+        for name in set(re.findall(r"\b\w+_kernels\b", waiting.pop().read_text(encoding="utf-8"))):
+            new = _kernels_by_name().get(name, set()) - reached
+            reached |= new
+            waiting += new
+    digest = hashlib.sha256()
+    for path in sorted(reached):
+        digest.update(path.relative_to(_PACKAGE).as_posix().encode() + b"\0" + path.read_bytes())
+    return f"{file.stem}_{digest.hexdigest()[:16]}"
+
+
+@cache
+def _kernels_by_name() -> dict[str, set[Path]]:
+    found: dict[str, set[Path]] = {}
+    for path in _PACKAGE.rglob("*_kernels.py"):
+        found.setdefault(path.stem, set()).add(path)
+    return found
 
 
 def _version(name: str) -> str:
@@ -55,11 +86,12 @@ def configure() -> Path | None:
     """Point NUMBA_CACHE_DIR at the keyed folder, unless the user set one. None where no folder can be written."""
     if "NUMBA_CACHE_DIR" in os.environ:
         return Path(os.environ["NUMBA_CACHE_DIR"])
-    folder = base_folder() / "numba" / kernel_key()
+    folder = base_folder() / "numba" / environment_key()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         os.utime(folder)
         _drop_old(folder.parent)
+        _drop_old(folder)
     except OSError:
         return None  # read-only home: Numba falls back to its own locator
     os.environ["NUMBA_CACHE_DIR"] = str(folder)
@@ -79,8 +111,8 @@ def _drop_old(parent: Path) -> None:
 class _BesideNumba:
     """A finder that finds nothing: it acts when Numba is imported, without importing Numba itself.
 
-    `numba` reads NUMBA_CACHE_DIR while it is imported, so the folder is chosen just before; `_tolerate_damage` is
-    applied once its caching module is there.
+    `numba` reads NUMBA_CACHE_DIR while it is imported, so the folder is chosen just before; `_adapt` is applied once
+    its caching module is there.
     """
 
     def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
@@ -96,10 +128,29 @@ class _BesideNumba:
 
             def run_then_patch(module: ModuleType) -> None:
                 run(module)
-                _tolerate_damage(module)
+                _adapt(module)
 
             spec.loader.exec_module = run_then_patch  # type: ignore[method-assign]
         return spec
+
+
+def _adapt(caching: ModuleType) -> None:
+    _tolerate_damage(caching)
+    _separate_kernels(caching)
+
+
+def _separate_kernels(caching: ModuleType) -> None:
+    """Give each kernel file the folder and the freshness stamp of `kernel_folder`."""
+    locator = caching.UserProvidedCacheLocator
+    subpath, stamp, ensure = locator.get_suitable_cache_subpath, locator.get_source_stamp, locator.ensure_cache_path
+
+    def ensure_and_touch(self: Any) -> None:
+        ensure(self)
+        os.utime(self.get_cache_path())  # in use: not to be dropped as old
+
+    locator.get_suitable_cache_subpath = staticmethod(lambda file: kernel_folder(Path(file).resolve()) or subpath(file))
+    locator.get_source_stamp = lambda self: kernel_folder(Path(self._py_file).resolve()) or stamp(self)
+    locator.ensure_cache_path = ensure_and_touch
 
 
 def _tolerate_damage(caching: ModuleType) -> None:
@@ -128,7 +179,7 @@ def _catch_up() -> None:
     if folder is not None:
         sys.modules["numba"].config.CACHE_DIR = str(folder)
     if "numba.core.caching" in sys.modules:
-        _tolerate_damage(sys.modules["numba.core.caching"])
+        _adapt(sys.modules["numba.core.caching"])
 
 
 if "numba" in sys.modules:

@@ -39,7 +39,7 @@ def python(code: str, folder: Path, **variables: str) -> str:
 @pytest.mark.parametrize("order", ["import archsim, numba", "import numba, archsim"])
 def test_numba_uses_the_keyed_folder(order: str, tmp_path: Path) -> None:
     found = python(f"{order}\nprint(numba.config.CACHE_DIR)", tmp_path)
-    assert Path(found) == tmp_path / "numba" / cachedir.kernel_key()
+    assert Path(found) == tmp_path / "numba" / cachedir.environment_key()
 
 
 def test_a_folder_the_user_chose_is_kept(tmp_path: Path) -> None:
@@ -51,16 +51,38 @@ def test_importing_archsim_does_not_import_numba(tmp_path: Path) -> None:
     assert python("import archsim, sys\nprint('numba' in sys.modules)", tmp_path) == "False"
 
 
-def test_the_key_follows_every_kernel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "room").mkdir()
-    kernel = tmp_path / "room" / "a_kernels.py"
-    kernel.write_text("x = 1")
-    monkeypatch.setattr(cachedir, "_PACKAGE", tmp_path)
-    first = cachedir.kernel_key()
-    kernel.write_text("x = 2")
-    second = cachedir.kernel_key()
-    kernel.rename(tmp_path / "room" / "b_kernels.py")
-    assert len({first, second, cachedir.kernel_key()}) == 3
+CHAIN = {
+    "low_kernels.py": "from numba import njit\n\n@njit\ndef low(x):\n    return x + 1\n",
+    "high_kernels.py": """\
+from numba import njit
+from archsim.room import low_kernels as low_level
+
+@njit(cache=True)
+def high(x):
+    return 10 * low_level.low(x)
+""",
+    "other_kernels.py": "from numba import njit\n\n@njit(cache=True)\ndef other(x):\n    return -x\n",
+}
+
+
+def test_an_edit_recompiles_what_depends_on_it_and_nothing_else(tmp_path: Path) -> None:
+    package = tmp_path / "archsim"
+    (package / "room").mkdir(parents=True)
+    (package / "__init__.py").write_text("from archsim import cachedir")
+    (package / "cachedir.py").write_text((ROOT / "archsim" / "cachedir.py").read_text())
+    for name, source in CHAIN.items():
+        (package / "room" / name).write_text(source)
+    code = """\
+from archsim.room.high_kernels import high
+from archsim.room.other_kernels import other
+print(high(1), other(1), *(sum(f.stats.cache_hits.values()) for f in (high, other)))
+"""
+    run = lambda: python(code, tmp_path, PYTHONPATH=str(tmp_path))  # noqa: E731
+    assert run() == "20 -1 0 0"
+    assert run() == "20 -1 1 1"
+    low = package / "room" / "low_kernels.py"
+    low.write_text(low.read_text().replace("x + 1", "x + 2"))
+    assert run() == "30 -1 0 1"
 
 
 @pytest.mark.parametrize("suffix", [".nbi", ".nbc"])
