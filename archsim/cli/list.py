@@ -14,7 +14,13 @@ if TYPE_CHECKING:
 
 Rows = list[tuple[str, str, str]]  # kind, name, description
 _DEVICES = ("gpu", "npu", "cpu", "pim", "neupims", "memory", "link")
-_PLURALS = {"memory": "memories", "economics": "economics", "requests": "requests", "neupims": "neupims"}
+_PLURALS = {
+    "memory": "memories",
+    "economics": "economics",
+    "requests": "requests",
+    "neupims": "neupims",
+    "gpu-kernels": "gpu-kernels",
+}
 
 
 @click.command("list")

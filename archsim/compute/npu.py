@@ -7,10 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 
-from archsim.compute.gpu_kernels import best_l2_tile, tile_traffic
 from archsim.compute.operation import Bound, Operation, OperationCost
 from archsim.compute.per_config import PerConfig
 from archsim.compute.systolic import array_cycles, cut_into_folds, scratchpad_accesses
+from archsim.compute.tiled_roofline_kernels import best_l2_tile, tile_traffic
 from archsim.config.schemas.npu import Npu
 from archsim.registry import Registry
 

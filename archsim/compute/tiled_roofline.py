@@ -14,9 +14,9 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.compute.gpu_kernels import best_l1_tile, best_l2_tile, occupancy, tile_traffic
 from archsim.compute.operation import Bound, Operation, OperationCost
 from archsim.compute.per_config import PerConfig
+from archsim.compute.tiled_roofline_kernels import best_l1_tile, best_l2_tile, occupancy, tile_traffic
 from archsim.config.schemas.processor import CachedProcessor, LinearFit, TiledRoofline
 from archsim.errors import ConfigError
 
@@ -56,11 +56,14 @@ class _Machine:
 
 
 def _machine(processor: CachedProcessor) -> _Machine:
-    sides = np.array(processor.timing.l1_tile_sides, dtype=np.float64)
+    timing = getattr(processor, "timing", None)
+    if not isinstance(timing, TiledRoofline):
+        raise ConfigError(f"{processor.kind} {processor.name} has no tiled-roofline timing", key="timing.model")
+    sides = np.array(timing.l1_tile_sides, dtype=np.float64)
     return _Machine(
         processor,
-        processor.timing,
-        {str(kind): fit for kind, fit in processor.timing.fits.items()},
+        timing,
+        {str(kind): fit for kind, fit in timing.fits.items()},
         sides,
         float(processor.cores),
     )

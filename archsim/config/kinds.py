@@ -29,6 +29,7 @@ KINDS = {
     for kind in (
         Kind("system", "system:System", "hwconfigs/system"),
         Kind("gpu", "gpu:Gpu", "hwconfigs/gpu"),
+        Kind("gpu-kernels", "gpu_library:GpuKernels", "hwconfigs/gpu_kernels"),
         Kind("npu", "npu:Npu", "hwconfigs/npu"),
         Kind("cpu", "cpu:Cpu", "hwconfigs/cpu"),
         Kind("pim", "pim:Pim", "hwconfigs/pim"),

@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from archsim.config.schemas.processor import CachedProcessor
+from pydantic import Field, model_validator
+
+from archsim.config.quantity import Hertz
+from archsim.config.schemas.gpu_library import GpuKernels
+from archsim.config.schemas.processor import CachedProcessor, TiledRoofline
+
+GpuTiming = Annotated[TiledRoofline | GpuKernels, Field(discriminator="model")]
 
 
 class Gpu(CachedProcessor):
     """One GPU; `timing.model` chooses how operations are timed."""
 
     kind: Literal["gpu"] = "gpu"
+    clock: Hertz | None = Field(default=None, gt=0, description="clock of the SMs under matrix load")
+    vector_lanes: int = Field(default=128, gt=0, le=4096, description="32-bit floating-point lanes of an SM")
+    convert_lanes: int = Field(default=64, gt=0, le=4096, description="integer lanes of an SM, which convert dtypes")
+    exponents_per_clock: float = Field(default=16.0, gt=0, le=4096, description="exponentials of an SM per clock")
+    timing: GpuTiming
+
+    @model_validator(mode="after")
+    def _kernels_need_a_clock(self) -> Gpu:
+        if self.timing.model == "kernels" and self.clock is None:
+            raise ValueError("found no clock, which timing by kernels needs")
+        return self

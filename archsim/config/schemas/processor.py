@@ -119,4 +119,3 @@ class CachedProcessor(Processor):
     l2_capacity: Bytes = Field(gt=0, description="shared")
     l2_bandwidth: BytesPerSecond | None = Field(default=None, gt=0, description="none: never the limit")
     energy: CacheEnergy
-    timing: TiledRoofline

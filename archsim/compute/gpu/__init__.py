@@ -1,13 +1,21 @@
-"""GPU operator times, by the model that the description names."""
+"""GPU operator times: by kernel (GEMM, attention, MoE, vector), or by AttAcc's tiled roofline."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from archsim.compute import tiled_roofline
+from archsim.compute.gpu.operators import Attention, Gemm, GpuOperator, Moe, Operand, Vector
+from archsim.compute.gpu.result import KernelTime
+from archsim.compute.gpu.time import gpu_operator_seconds, gpu_operator_time
 from archsim.compute.operation import Operation, OperationCost
 from archsim.config.schemas.gpu import Gpu
 from archsim.registry import Registry
+
+__all__ = [
+    "GPU_MODELS", "Attention", "Gemm", "GpuOperator", "KernelTime", "Moe", "Operand", "Vector",
+    "gpu_operator_seconds", "gpu_operator_time", "time_operation",
+]  # fmt: skip
 
 GpuModel = Callable[[Gpu, Operation], OperationCost]
 GPU_MODELS: Registry[GpuModel] = Registry("GPU model", "archsim.gpu_models")

@@ -1,0 +1,167 @@
+"""Constants of the GPU kernel model: one file is a kernel library on one device or one generation of devices.
+
+`common` holds what every device shares, a generation's file what its devices share, and a calibration record the few
+numbers fitted to one set of measurements of one device. Formulas: archsim/compute/gpu.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from archsim.config.base import Config, Preset
+from archsim.config.quantity import Fraction, Seconds
+
+Share = Annotated[Fraction, Field(gt=0, le=1)]
+Time = Annotated[Seconds, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
+Edge = Annotated[int, Field(gt=0, le=65_536)]
+
+GemmPathName = Literal["fp32", "tf32", "fp16", "fp8", "fp4", "int8", "int4", "fp16-w8", "fp16-w4"]
+VectorName = Literal["norm", "softmax", "activation", "rope", "add", "embedding", "sampling", "layernorm", "gelu"]
+
+
+class Calibration(Config):
+    """Where fitted numbers come from."""
+
+    data_set: str = Field(min_length=1, description="measurements that were fitted")
+    date: str = Field(pattern=r"^\d{4}-\d{2}-\d{2}$", description="day of the fit")
+    rows: dict[str, Annotated[int, Field(ge=0)]] = Field(description="rows used, by operator class")
+    mape_pct: dict[str, Annotated[float, Field(ge=0)]] = Field(
+        description="mean absolute percentage error on those rows"
+    )
+
+
+class GemmPath(Config):
+    """One kind of GEMM kernel: operands of one compute dtype."""
+
+    launch: Time = Field(description="from the end of the kernel before to the first block of this one")
+    tensor_share: Share = Field(description="share of the peak matrix rate that the largest tile reaches")
+    bandwidth_share: Share = Field(description="share of the DRAM peak that a long stream reaches")
+    l2_share: Share = Field(description="share of the L2 that holds data from one run to the next")
+    fill: Time = Field(description="pipeline fill and epilogue of a block")
+    cold: Time = Field(description="added latency when every byte comes from DRAM")
+    overlap: Annotated[float, Field(ge=1, le=64)] = Field(
+        description="exponent q of (memory^q + on-chip^q)^(1/q): large is perfect overlap"
+    )
+    tail_hidden: Annotated[Fraction, Field(ge=0, le=1)] = Field(
+        description="share of the last round's loss that persistent kernels hide; 1: fractional rounds"
+    )
+    tile_slope: Annotated[Fraction, Field(ge=0, lt=1)] = Field(
+        description="tensor efficiency that a vanishing tile loses against one of 128 x 256"
+    )
+    largest_tile: Positive = Field(description="elements of the largest tile")
+    operand_bytes_per_clock: Positive = Field(description="operands into one SM, bytes per clock")
+    l2_bytes_per_clock: Positive = Field(description="L2 rate per SM with all SMs reading, bytes per clock")
+    split: Time = Field(description="second pass of a split-K product")
+    split_depth: Positive = Field(description="least reduction depth of one part, elements")
+    largest_split: Edge = Field(description="1: the library does not split")
+    write_factor: Annotated[float, Field(ge=1)] = Field(description="DRAM cost of a written byte over a read one")
+    quantise: Time = Field(description="kernel that quantises the activations: fixed time")
+    quantise_row: Time = Field(description="the same: time of one row on one SM beyond the first of each SM")
+    quantise_bandwidth_share: Share = Field(description="the same: share of the DRAM peak")
+    quantise_l2_gain: Share = Field(description="the same: time of a byte that is in L2 over one that is not")
+
+
+class PrefillKernel(Config):
+    """Flash attention over tiles of queries: prompts, chunks, and mixed batches."""
+
+    launch: Time = Field(description="launch of the kernel")
+    tensor_share: Share = Field(description="share of the peak matrix rate inside a tile")
+    bandwidth_share: Share = Field(description="share of the DRAM peak")
+    l2_share: Share = Field(description="share of the L2 that holds data from one run to the next")
+    query_tile: Edge = Field(description="rows of a tile of queries")
+    kv_tile: Edge = Field(description="keys of a tile")
+    serial: Annotated[Fraction, Field(ge=0, le=1)] = Field(
+        description="share of the shorter of matrix and exponent work that does not overlap with the longer"
+    )
+    score_slots: NotNegative = Field(description="lane slots per score for scaling, masking, maximum and sum")
+    unit: Time = Field(description="fixed time of a tile of queries")
+    tail_hidden: Annotated[Fraction, Field(ge=0, le=1)] = Field(description="as for GEMM")
+    tail: NotNegative = Field(description="mean units that the end of the launch costs")
+    spread: NotNegative = Field(description="weight of the longest unit's excess over the mean at the end")
+    l2_gain: Share = Field(description="time of a byte that is in L2 over one that is not")
+    l2_bytes_per_clock: Positive = Field(description="L2 rate per SM, bytes per clock")
+    pack: bool = Field(description="whether the queries of a group share a tile when the prompt is short")
+    kv_write: Time = Field(description="KV-cache write kernel: time of one token on one SM")
+    kv_write_share: Annotated[Fraction, Field(ge=0, le=1)] = Field(
+        description="the same: share of the DRAM peak; 0: no such kernel in these timings"
+    )
+    overlap: Annotated[float, Field(ge=1, le=64)] = Field(description="as for GEMM")
+    empty_unit: Time = Field(description="a tile of a mixed launch that exits at once")
+
+
+class DecodeKernel(Config):
+    """Attention of one new token a sequence, its keys split over SMs."""
+
+    launch: Time = Field(description="launch of the kernel")
+    bandwidth_share: Share = Field(description="share of the DRAM peak")
+    l2_share: Share = Field(description="share of the L2 that holds data from one run to the next")
+    stream_bytes_per_clock: Positive = Field(description="keys and values that one block streams, bytes per clock")
+    prologue: Time = Field(description="fixed time of a block")
+    round_penalty: Annotated[float, Field(ge=1)] = Field(description="prologue factor with several blocks an SM")
+    combine: Time = Field(description="pass that combines the parts of a sequence")
+    largest_split: Edge = Field(description="most parts of a sequence")
+    split_tokens: Positive = Field(description="least keys of one part")
+    split_mha: bool = Field(description="whether the kernel splits when every head has keys of its own")
+    tensor_share: Share = Field(description="share of the peak matrix rate on padded query tiles")
+    group_tile: Edge = Field(description="rows to which the queries of a group are padded")
+    kv_granule: Edge = Field(description="keys are read in multiples of this")
+    l2_bytes_per_clock: Positive = Field(description="L2 rate per SM, bytes per clock")
+    cold: Time = Field(description="added latency when every byte comes from DRAM")
+    kv_write: Time = Field(description="KV-cache write kernel: time of one token on one SM")
+    overlap: Annotated[float, Field(ge=1, le=64)] = Field(description="as for GEMM")
+    step: Time = Field(description="launch of the combining kernel")
+
+
+class MoeKernel(Config):
+    """Grouped GEMMs over the experts with routing, permute, activation and combine."""
+
+    launch: Time = Field(description="all launches, routing and host work of the framework")
+    tensor_share: Share = Field(description="share of the peak matrix rate")
+    bandwidth_share: Share = Field(description="share of the DRAM peak")
+    l2_share: Share = Field(description="share of the L2 that holds experts from one run to the next")
+    operand_bytes_per_clock: Positive = Field(description="operands into one SM, bytes per clock")
+    l2_bytes_per_clock: Positive = Field(description="L2 rate per SM, bytes per clock")
+    round: Time = Field(description="fixed time of a round of blocks")
+    row: Time = Field(description="permute, activation and combine: time of one routed row on one SM")
+    tile_n: Edge = Field(description="columns of a tile")
+    full_rows: Edge = Field(description="rows from which a tile is as efficient as any")
+    overlap: Annotated[float, Field(ge=1, le=64)] = Field(description="as for GEMM")
+    permute_inter: NotNegative = Field(description="passes over the intermediate rows beside the GEMMs")
+
+
+class VectorKernel(Config):
+    """A kernel that works element by element or row by row."""
+
+    launch: Time = Field(description="launch of the kernel")
+    bandwidth_share: Share = Field(description="share of the DRAM peak")
+    slots_per_element: NotNegative = Field(description="lane slots per element")
+    row_clocks_per_element: NotNegative = Field(description="clocks per element of one row's serial walk")
+    bytes_per_element: Positive = Field(description="bytes moved per element at two bytes a number")
+    l2_gain: Annotated[float, Field(ge=1)] = Field(description="speed of a byte in L2 over one in DRAM")
+    l2_reach: NotNegative = Field(description="working set, in L2 sizes, from which every byte comes from DRAM")
+    sharpness: Annotated[float, Field(ge=1, le=64)] = Field(description="exponent that joins bandwidth, lanes, rows")
+    rows_per_sm: Positive = Field(description="rows that an SM works on together")
+    on_chip_row: NotNegative = Field(description="longest row that stays on chip, elements; 0: any")
+    spill_scale: Annotated[float, Field(ge=1)] = Field(description="bytes of a longer row over those of a short one")
+    row: Time = Field(default=0.0, description="host or kernel time added per row (small look-ups)")
+
+
+class GpuKernels(Preset):
+    """Timing by kernel: the constants of one kernel library on one device or generation."""
+
+    kind: Literal["gpu-kernels"] = "gpu-kernels"
+    model: Literal["kernels"] = "kernels"
+    generation: str = Field(min_length=1, description="whose constants stand in where nothing was fitted")
+    calibration: Calibration | None = Field(default=None, description="none: the generation's constants as they are")
+    tiles: tuple[tuple[Edge, Edge], ...] = Field(
+        min_length=1, max_length=64, description="rows x columns of GEMM tiles"
+    )
+    gemm: dict[GemmPathName, GemmPath] = Field(min_length=1)
+    prefill: PrefillKernel
+    decode: DecodeKernel
+    moe: MoeKernel
+    vector: dict[VectorName, VectorKernel] = Field(min_length=1)
