@@ -4,6 +4,7 @@ from archsim.network.collectives import (
     all_gather_joules,
     all_gather_seconds,
     all_reduce_joules,
+    all_reduce_protocol,
     all_reduce_seconds,
     all_to_all_joules,
     all_to_all_seconds,
@@ -13,6 +14,7 @@ from archsim.network.collectives import (
     gather_seconds,
     reduce_scatter_joules,
     reduce_scatter_seconds,
+    send_receive_seconds,
     transfer_joules,
     transfer_seconds,
 )
@@ -22,6 +24,7 @@ __all__ = [
     "all_gather_joules",
     "all_gather_seconds",
     "all_reduce_joules",
+    "all_reduce_protocol",
     "all_reduce_seconds",
     "all_to_all_joules",
     "all_to_all_seconds",
@@ -32,6 +35,7 @@ __all__ = [
     "memory_bandwidth",
     "reduce_scatter_joules",
     "reduce_scatter_seconds",
+    "send_receive_seconds",
     "transfer_joules",
     "transfer_seconds",
 ]

@@ -1,7 +1,8 @@
 """Transfers and collectives over one kind of link.
 
 A collective is a list of rounds, a round a set of equal flows that start together (`topology.Pattern`). `bytes_` is
-always payload; one rank or no bytes take no time.
+always payload; one rank or no bytes take no time. Where the link describes a library's protocols instead
+(`protocols.py`), those give the time.
 """
 
 from __future__ import annotations
@@ -11,12 +12,15 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
 
+from archsim.config.schemas.collective import Primitive, Protocols
 from archsim.config.schemas.link import Link, MeasuredAllReduce, TopologyName
+from archsim.network import protocols
 from archsim.network.links import bulk_bandwidth, memory_bandwidth, path_latency, wire_bytes
 from archsim.network.topology import Pattern, pattern_joules, pattern_seconds, route
 
 Algorithm = Literal["ring", "direct"]
-Collective = Literal["all-reduce", "half", "all-to-all", "gather", "tree", "scatter-gather"]
+Schedule = Literal["all-reduce", "all-gather", "reduce-scatter", "all-to-all", "gather", "tree", "scatter-gather"]
+Caller = Literal["library", "graph"]
 
 
 @dataclass(frozen=True)
@@ -47,19 +51,50 @@ def transfer_joules(link: Link, bytes_: float) -> float:
     return max(bytes_, 0.0) * link.energy
 
 
-def all_reduce_seconds(link: Link, ranks: int, bytes_: float) -> float:
-    """Sum of `ranks` buffers of `bytes_` each, the result in every rank."""
+def send_receive_seconds(link: Link, ranks: int, bytes_: float) -> float:
+    """Time of one message between two ranks of a group of `ranks`, sent by the communication library."""
+    if isinstance(link.collective, Protocols):
+        return protocols.choose(link.bandwidth, link.collective, "send-recv", ranks, bytes_).seconds
+    return transfer_seconds(link, bytes_, ranks=ranks)
+
+
+def all_reduce_seconds(link: Link, ranks: int, bytes_: float, caller: Caller = "library") -> float:
+    """Sum of `ranks` buffers of `bytes_` each, the result in every rank.
+
+    caller  library: one call of the communication library; graph: inside a captured graph, where a serving framework
+            uses its own kernel for small buffers if the link describes one
+    """
+    if isinstance(link.collective, Protocols):
+        return _all_reduce_choice(link, link.collective, ranks, bytes_, caller).seconds
     if ranks > 1 and bytes_ > 0.0 and isinstance(link.collective, MeasuredAllReduce):
         return _measured_all_reduce_seconds(link, link.collective, ranks, bytes_)
     return _seconds(link, ranks, bytes_, "all-reduce")
 
 
+def all_reduce_protocol(link: Link, ranks: int, bytes_: float, caller: Caller = "library") -> str:
+    """Name of the protocol that `all_reduce_seconds` used; the algorithm where the link describes no protocols."""
+    if isinstance(link.collective, Protocols):
+        return _all_reduce_choice(link, link.collective, ranks, bytes_, caller).protocol
+    return link.collective.algorithm
+
+
+def _all_reduce_choice(link: Link, library: Protocols, ranks: int, bytes_: float, caller: Caller) -> protocols.Chosen:
+    found = protocols.choose(link.bandwidth, library, "all-reduce", ranks, bytes_)
+    custom = library.custom_all_reduce
+    if caller == "library" or custom is None or found.seconds == 0.0:
+        return found
+    own = protocols.custom_all_reduce(link.bandwidth, custom, ranks, bytes_)
+    return found if own is None or own.seconds > found.seconds else own
+
+
 def all_reduce_joules(link: Link, ranks: int, bytes_: float) -> float:
     """Energy of `all_reduce_seconds` over all ranks.
 
-    With the measured fit every rank is charged for `bytes_` once, as the AttAcc simulator does; a ring moves
-    2 (p - 1) / p times that.
+    With in-switch reduction every rank sends its buffer once; otherwise 2 (p - 1) / p times that. With the measured
+    fit every rank is charged for `bytes_` once, as the AttAcc simulator does.
     """
+    if ranks > 1 and all_reduce_protocol(link, ranks, bytes_) == "in-switch":
+        return ranks * max(bytes_, 0.0) * link.energy
     if ranks > 1 and isinstance(link.collective, MeasuredAllReduce):
         return ranks * max(bytes_, 0.0) * link.energy
     return _joules(link, ranks, bytes_, "all-reduce")
@@ -67,22 +102,22 @@ def all_reduce_joules(link: Link, ranks: int, bytes_: float) -> float:
 
 def reduce_scatter_seconds(link: Link, ranks: int, bytes_: float) -> float:
     """Sum of `ranks` buffers of `bytes_` each, a p-th of the result in every rank."""
-    return _seconds(link, ranks, bytes_, "half")
+    return _seconds(link, ranks, bytes_, "reduce-scatter")
 
 
 def reduce_scatter_joules(link: Link, ranks: int, bytes_: float) -> float:
     """Energy of `reduce_scatter_seconds` over all ranks."""
-    return _joules(link, ranks, bytes_, "half")
+    return _joules(link, ranks, bytes_, "reduce-scatter")
 
 
 def all_gather_seconds(link: Link, ranks: int, bytes_: float) -> float:
     """A buffer of `bytes_`, of which every rank holds a p-th, copied whole to every rank."""
-    return _seconds(link, ranks, bytes_, "half")
+    return _seconds(link, ranks, bytes_, "all-gather")
 
 
 def all_gather_joules(link: Link, ranks: int, bytes_: float) -> float:
     """Energy of `all_gather_seconds` over all ranks."""
-    return _joules(link, ranks, bytes_, "half")
+    return _joules(link, ranks, bytes_, "all-gather")
 
 
 def all_to_all_seconds(link: Link, ranks: int, bytes_: float) -> float:
@@ -122,38 +157,47 @@ def _measured_all_reduce_seconds(link: Link, fit: MeasuredAllReduce, ranks: int,
     return (ranks - 1) * max(fitted_s, part / link.bandwidth)
 
 
-def _seconds(link: Link, ranks: int, bytes_: float, collective: Collective) -> float:
+def _seconds(link: Link, ranks: int, bytes_: float, collective: Schedule) -> float:
     if ranks < 2 or bytes_ <= 0.0:
         return 0.0
+    if isinstance(link.collective, Protocols):
+        return protocols.choose(link.bandwidth, link.collective, _primitive(collective), ranks, bytes_).seconds
     overhead_s = 0.0 if isinstance(link.collective, MeasuredAllReduce) else link.collective.round_overhead
     rounds = _rounds(collective, link.collective.algorithm, link.topology, ranks)
     return sum(step.times * (overhead_s + pattern_seconds(link, step.pattern, bytes_ / step.parts)) for step in rounds)
 
 
-def _joules(link: Link, ranks: int, bytes_: float, collective: Collective) -> float:
+def _joules(link: Link, ranks: int, bytes_: float, collective: Schedule) -> float:
     if ranks < 2 or bytes_ <= 0.0:
         return 0.0
+    if isinstance(link.collective, Protocols):
+        return protocols.link_bytes(_primitive(collective), ranks, bytes_) * link.energy
     rounds = _rounds(collective, link.collective.algorithm, link.topology, ranks)
     return sum(step.times * pattern_joules(link, step.pattern, bytes_ / step.parts) for step in rounds)
 
 
+def _primitive(collective: Schedule) -> Primitive:
+    return "broadcast" if collective == "tree" or collective == "scatter-gather" else collective
+
+
 @lru_cache(maxsize=512)
-def _rounds(collective: Collective, algorithm: Algorithm, topology: TopologyName, ranks: int) -> tuple[Round, ...]:
-    """The schedule of a collective. "half" is reduce-scatter or all-gather, the two halves of an all-reduce."""
+def _rounds(collective: Schedule, algorithm: Algorithm, topology: TopologyName, ranks: int) -> tuple[Round, ...]:
+    """The schedule of a collective; reduce-scatter and all-gather are the two halves of an all-reduce."""
     others = range(1, ranks)
-    if collective == "half" and algorithm == "ring":
+    half = collective == "reduce-scatter" or collective == "all-gather"
+    if half and algorithm == "ring":
         neighbours = [(rank, (rank + 1) % ranks) for rank in range(ranks)]
         return (Round(ranks - 1, route(topology, ranks, neighbours), ranks),)
-    if collective in ("half", "all-to-all"):
+    if half or collective == "all-to-all":
         pairs = [(source, target) for source in range(ranks) for target in range(ranks) if source != target]
         return (Round(1, route(topology, ranks, pairs), ranks),)
     if collective == "all-reduce":
-        return 2 * _rounds("half", algorithm, topology, ranks)
+        return 2 * _rounds("all-gather", algorithm, topology, ranks)
     if collective == "gather":
         return (Round(1, route(topology, ranks, [(rank, 0) for rank in others]), ranks),)
     if collective == "scatter-gather":
         scatter = Round(1, route(topology, ranks, [(0, rank) for rank in others]), ranks)
-        return (scatter, *_rounds("half", algorithm, topology, ranks))
+        return (scatter, *_rounds("all-gather", algorithm, topology, ranks))
     doubling = [2**step for step in range(math.ceil(math.log2(ranks)))]
     return tuple(
         Round(1, route(topology, ranks, [(rank, rank + have) for rank in range(min(have, ranks - have))]), 1)

@@ -65,7 +65,7 @@ def validate(
 
 def _run(manifest: Manifest, dataset: Dataset, limit: int | None, random: np.random.Generator) -> DatasetResult:
     kind = find_kind(dataset.kind)
-    truth = dataset.truth or tuple(getattr(kind, "truth", ()))
+    truth = dataset.truth or tuple(getattr(kind, "truth", ())) or _first_known(manifest, dataset, kind)
     files = _sample(_read_files(manifest, dataset, truth), getattr(kind, "sample_by", ()), limit, random)
     count = sum(len(file.rows) for file in files)
     if kind is None or not truth:
@@ -74,6 +74,14 @@ def _run(manifest: Manifest, dataset: Dataset, limit: int | None, random: np.ran
         return DatasetResult(manifest.name, dataset.kind, dataset.results, count, count, reasons)
     predicted, skips = _predict(kind(), files, manifest, dataset, truth)
     return _collect(kind, files, predicted, skips, manifest, dataset)
+
+
+def _first_known(manifest: Manifest, dataset: Dataset, kind: Any) -> tuple[str, ...]:
+    """The first of the kind's `truth_any` columns that the first results file has."""
+    for path in result_files(manifest, dataset)[:1] if hasattr(kind, "truth_any") else ():
+        header, _ = read_rows(path)
+        return tuple(column for column in kind.truth_any if column in header)[:1]
+    return ()
 
 
 def _read_files(manifest: Manifest, dataset: Dataset, truth: Sequence[str]) -> list[_File]:
@@ -158,7 +166,9 @@ def _collect(
         columns[column] = column_statistics(comparison, identities)
     by = [name for name in getattr(kind, "group_by", ()) if rows and name in rows[0]]
     keys = [{name: row[name] for name in by} for row in rows]
-    groups = group_statistics(comparisons[0], keys) if by else ()
+    if hasattr(kind, "group_of"):
+        keys = [kind.group_of(row) for row in rows]
+    groups = group_statistics(comparisons[0], keys) if any(keys) else ()
     skipped = sum(skip is not None for skip in skips)
     return DatasetResult(
         manifest.name, dataset.kind, dataset.results, len(rows), skipped, dict(reasons), columns, groups

@@ -27,9 +27,10 @@ class ValidationKind(Protocol):
         folder   of the manifest
         dataset  the manifest's entry; its `results` is the path of this one file relative to `folder`
 
-        Optional class attributes: `truth` (columns to use where the manifest names none), `group_by` (columns whose
-        values form the report's groups), `sample_by` (columns that must stay together in a sample; `results` stands
-        for the file), `describe` (columns that identify a row among the worst).
+        Optional class attributes: `truth` (columns to use where the manifest names none), `truth_any` (candidates, of
+        which the first that the file has is used), `group_by` (columns whose values form the report's groups) or a
+        static method `group_of(row)` that gives a row's group, `sample_by` (columns that must stay together in a
+        sample; `results` stands for the file), `describe` (columns that identify a row among the worst).
         """
         ...
 

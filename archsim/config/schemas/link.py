@@ -8,6 +8,7 @@ from pydantic import Field
 
 from archsim.config.base import Config, Preset
 from archsim.config.quantity import Bytes, BytesPerSecond, JoulesPerByte, Seconds
+from archsim.config.schemas.collective import Protocols
 from archsim.config.schemas.processor import Share
 
 TopologyName = Literal["fully-connected", "ring", "switch"]
@@ -79,4 +80,4 @@ class Link(Preset):
         le=1_000_000,
         description="memory accesses in flight (credits or queue entries); none: enough",
     )
-    collective: MeasuredAllReduce | AlphaBeta = Field(discriminator="model")
+    collective: MeasuredAllReduce | AlphaBeta | Protocols = Field(discriminator="model")
