@@ -57,7 +57,7 @@ def test_payload_never_exceeds_both_directions(reads: float) -> None:
 
 def test_credits_bound_the_rate() -> None:
     """48 lines of 64 B over a 100 ns round trip are 30.7 GB/s."""
-    link = load("link", "cxl-68b-x8", ("outstanding_lines=48", "latency=25 ns"))
+    link = load("link", "cxl-68b-x8", ("outstanding_lines=48", "latency_parts=null", "latency=25 ns"))
     assert network.memory_bandwidth(link, 0.571, memory_latency_s=50e-9) == pytest.approx(48 * 64 / 100e-9)
     plenty = load("link", "cxl-68b-x8", ("outstanding_lines=10000",))
     assert network.memory_bandwidth(plenty, 0.5) == network.memory_bandwidth(load("link", "cxl-68b-x8"), 0.5)

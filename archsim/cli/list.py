@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 Rows = list[tuple[str, str, str]]  # kind, name, description
-_DEVICES = ("gpu", "npu", "cpu", "pim", "neupims", "memory", "link")
+_DEVICES = ("gpu", "npu", "cpu", "pim", "neupims", "memory", "link", "expander")
 _PLURALS = {
     "memory": "memories",
     "economics": "economics",

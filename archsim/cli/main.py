@@ -25,6 +25,7 @@ COMMANDS = {
     "serve": ("serve:serve", "Simulate a request trace on a machine under a serving policy."),
     "explore": ("explore:explore", "Sweep or search a design space; resumable, in parallel."),
     "memory": ("memory:memory", "Simulate DRAM and PIM devices command by command."),
+    "network": ("network:network", "Simulate CXL links and the memory behind them, flit by flit."),
     "npu": ("npu:npu", "Time single operators on an NPU."),
     "list": ("list:list_", "What there is: systems, models, devices, policies, patterns, ..."),
     "show": ("show:show", "A preset fully resolved, with sources and derived peaks."),

@@ -36,6 +36,7 @@ KINDS = {
         Kind("neupims", "pim_neupims:NeupimsDevice", "hwconfigs/neupims"),
         Kind("memory", "memory:Memory", "hwconfigs/memory"),
         Kind("link", "link:Link", "hwconfigs/link"),
+        Kind("expander", "expander:Expander", "hwconfigs/expander"),
         Kind("cost", "cost:Cost", "hwconfigs/cost"),
         Kind("economics", "economics:Economics", "hwconfigs/economics"),
         Kind("model", "model:Model", "workloads/models"),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 
-from archsim.config.schemas.link import Flit, Link
+from archsim.config.schemas.cxl import Flit
+from archsim.config.schemas.link import Link
 
 
 def wire_bytes(link: Link, payload_bytes: float) -> float:
@@ -58,4 +59,6 @@ def path_latency(link: Link) -> float:
     """Unloaded one-way latency between two neighbours of the link's topology, s."""
     if link.topology == "switch":
         return 2.0 * link.latency + link.switch_latency
+    if link.topology == "through-root":  # up through the switch to the root, and down again
+        return 4.0 * link.latency + 3.0 * link.switch_latency
     return link.latency

@@ -15,6 +15,7 @@ from archsim.network.links import bulk_bandwidth, wire_bytes
 
 Node = int | str
 SWITCH = "switch"
+UP, ROOT, DOWN = "switch-up", "root", "switch-down"
 
 
 @lru_cache(maxsize=256)
@@ -23,6 +24,7 @@ def build_topology(name: TopologyName, ranks: int) -> nx.DiGraph[Node]:
 
     The edge attribute `share` is the edge's part of a device's bandwidth:
     switch           one non-blocking switch, every device has its whole bandwidth to it
+    through-root     a switch without peer-to-peer (CXL 2): up one link to the root, turned round there, and down
     ring             neighbours, the whole bandwidth in each of the two directions around
     fully-connected  a link to every other device, sharing the device's bandwidth
     """
@@ -32,6 +34,12 @@ def build_topology(name: TopologyName, ranks: int) -> nx.DiGraph[Node]:
         for rank in range(ranks):
             graph.add_edge(rank, SWITCH, share=1.0)
             graph.add_edge(SWITCH, rank, share=1.0)
+    elif name == "through-root":
+        graph.add_edge(UP, ROOT, share=1.0)
+        graph.add_edge(ROOT, DOWN, share=1.0)
+        for rank in range(ranks):
+            graph.add_edge(rank, UP, share=1.0)
+            graph.add_edge(DOWN, rank, share=1.0)
     elif name == "ring":
         for rank in range(ranks):
             for neighbour in {(rank + 1) % ranks, (rank - 1) % ranks} - {rank}:

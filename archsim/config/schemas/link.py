@@ -2,16 +2,47 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, model_validator
 
-from archsim.config.base import Config, Preset
+from archsim.config.base import Config, Name, Preset
 from archsim.config.quantity import Bytes, BytesPerSecond, JoulesPerByte, Seconds
 from archsim.config.schemas.collective import Protocols
+from archsim.config.schemas.cxl import Flit, Lanes
 from archsim.config.schemas.processor import Share
 
-TopologyName = Literal["fully-connected", "ring", "switch"]
+NotNegativeSeconds = Annotated[Seconds, Field(ge=0)]
+_ABSENT = -1.0
+
+
+def _of_lanes(data: dict[str, Any]) -> float:
+    lanes = data.get("lanes")
+    return _ABSENT if lanes is None else float(lanes.bandwidth)
+
+
+def _of_parts(data: dict[str, Any]) -> float:
+    parts = data.get("latency_parts")
+    return sum(parts.values()) if parts else _ABSENT
+
+
+def _bandwidth_is_there(value: float) -> float:
+    if value <= 0:
+        what = "neither bandwidth nor lanes" if value == _ABSENT else f"{value:g}"
+        raise ValueError(f"found {what}, a bandwidth greater than 0 or lanes are required")
+    return value
+
+
+def _latency_is_there(value: float) -> float:
+    if value < 0:
+        what = "neither latency nor latency_parts" if value == _ABSENT else f"{value:g}"
+        raise ValueError(f"found {what}, a latency of at least 0 or its parts are required")
+    return value
+
+
+Bandwidth = Annotated[BytesPerSecond, AfterValidator(_bandwidth_is_there)]
+Latency = Annotated[Seconds, AfterValidator(_latency_is_there)]
+TopologyName = Literal["fully-connected", "ring", "switch", "through-root"]
 
 
 class Packet(Config):
@@ -19,21 +50,6 @@ class Packet(Config):
 
     payload: Bytes = Field(gt=0)
     overhead: Bytes = Field(ge=0, description="headers, checksums and unusable bytes of each packet")
-
-
-class Flit(Config):
-    """Slots of a CXL flit and what a 64 B memory access costs in each direction.
-
-    A direction carries raw / bytes * slots slots per second. Requests go from master to subordinate (M2S).
-    """
-
-    bytes: int = Field(gt=0, le=65_536)
-    slots: int = Field(gt=0, le=4096, description="usable slots of a flit")
-    line: Bytes = Field(default=64.0, gt=0, description="bytes of one memory access")
-    read_m2s_slots: float = Field(ge=0, allow_inf_nan=False, description="read request")
-    read_s2m_slots: float = Field(gt=0, allow_inf_nan=False, description="header and data of a read")
-    write_m2s_slots: float = Field(gt=0, allow_inf_nan=False, description="header and data of a write")
-    write_s2m_slots: float = Field(ge=0, allow_inf_nan=False, description="completion of a write")
 
 
 class MeasuredAllReduce(Config):
@@ -62,9 +78,18 @@ class Link(Preset):
     """A link of one device to its fabric, full duplex: rates are per direction."""
 
     kind: Literal["link"] = "link"
-    bandwidth: BytesPerSecond = Field(gt=0, description="per direction, all lanes, before packet or flit overhead")
-    latency: Seconds = Field(
-        ge=0, description="one way over one link, unloaded (a switch is reached over one link and left over another)"
+    lanes: Lanes | None = Field(default=None, description="PCIe port; gives the bandwidth")
+    bandwidth: Bandwidth = Field(
+        default_factory=_of_lanes,
+        description="per direction, all lanes, before packet or flit overhead; left out: the rate of the lanes",
+    )
+    latency_parts: dict[Name, NotNegativeSeconds] | None = Field(
+        default=None, description="ports, PHY, protocol layers of one link, one way; they add up to the latency"
+    )
+    latency: Latency = Field(
+        default_factory=_of_parts,
+        description="one way over one link, unloaded (a switch is reached over one link and left over another); left "
+        "out: the sum of its parts",
     )
     utilisation: Share = Field(
         default=1.0, description="share of the rate that a long bulk transfer reaches beside packet overhead"
@@ -75,9 +100,31 @@ class Link(Preset):
     packet: Packet | None = Field(default=None, description="bulk transfers; none: no overhead")
     flit: Flit | None = Field(default=None, description="memory accesses (load/store); none: packet or raw rate")
     outstanding_lines: int | None = Field(
+        default=None, gt=0, le=1_000_000, description="memory accesses in flight (tags of the host); none: enough"
+    )
+    read_credits: int | None = Field(
         default=None,
         gt=0,
         le=1_000_000,
-        description="memory accesses in flight (credits or queue entries); none: enough",
+        description="read requests the device has room for until the memory takes them",
+    )
+    write_credits: int | None = Field(
+        default=None, gt=0, le=1_000_000, description="writes the device has room for until the memory takes them"
     )
     collective: MeasuredAllReduce | AlphaBeta | Protocols = Field(discriminator="model")
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Link:
+        """A total that is given beside its parts is their sum."""
+        if self.lanes is not None and abs(self.bandwidth / self.lanes.bandwidth - 1.0) > 1e-3:
+            raise ValueError(
+                f"found bandwidth {self.bandwidth:g} B/s, but lanes are PCIe {self.lanes.generation} x"
+                f"{self.lanes.width}, {self.lanes.bandwidth:g} B/s; leave one of them out (null)"
+            )
+        total = sum((self.latency_parts or {}).values())
+        if self.latency_parts and abs(self.latency - total) > 1e-12:
+            raise ValueError(
+                f"found latency {self.latency:g} s, but latency_parts add up to {total:g} s; "
+                "leave one of them out (null)"
+            )
+        return self
