@@ -22,6 +22,7 @@ EXIT_INPUT, EXIT_INTERNAL, EXIT_INTERRUPTED, EXIT_PIPE = 4, 70, 130, 141
 COMMANDS = {
     "evaluate": ("evaluate:evaluate", "Latency, energy and cost of WORKLOAD on SYSTEM."),
     "compare": ("compare:compare", "One workload on several machines, side by side."),
+    "plan": ("plan:plan", "Search the fastest parallel plan of WORKLOAD over the devices of SYSTEM."),
     "serve": ("serve:serve", "Simulate a request trace on a machine under a serving policy."),
     "explore": ("explore:explore", "Sweep or search a design space; resumable, in parallel."),
     "memory": ("memory:memory", "Simulate DRAM and PIM devices command by command."),

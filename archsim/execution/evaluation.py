@@ -50,6 +50,11 @@ def evaluation(
 
 
 def _checked(system: System, model: Model, batch: int | None, input_len: int, output_len: int) -> Request:
+    if system.cluster is not None:
+        raise UsageError(
+            f"{system.name} is a cluster of {system.cluster.nodes} nodes; 'archsim plan' searches over all of them, "
+            "everything else describes one node (use its own description)"
+        )
     sizes = {"input_len": input_len, "output_len": output_len} | ({} if batch is None else {"batch": batch})
     for name, value in sizes.items():
         if not 1 <= value <= MAX_TOKENS:

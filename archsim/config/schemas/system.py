@@ -110,6 +110,13 @@ class Mapping(Config):
     )
 
 
+class Cluster(Config):
+    """Equal nodes of the machine described, joined by a network. Only `archsim plan` looks beyond one node."""
+
+    nodes: int = Field(gt=1, le=100_000)
+    link: Link = Field(description="what one device of the main unit has towards the other nodes")
+
+
 class SystemCost(Config):
     """What the whole machine costs beside its units, and at which prices."""
 
@@ -125,6 +132,7 @@ class System(Preset):
     connections: dict[Name, Connection] = Field(default_factory=dict)
     mapping: Mapping
     cost: SystemCost
+    cluster: Cluster | None = None
 
     @model_validator(mode="after")
     def _names_exist(self) -> System:
