@@ -1,0 +1,118 @@
+"""Low precision: Ladder's measured layers, their order, and laws of storing narrower than computing."""
+
+from __future__ import annotations
+
+import csv
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from archsim.compute.gpu.precision import Precision, compute_dtype, conversion_balance, slots, time_gemm
+from archsim.config import load
+from archsim.errors import ConfigError
+from archsim.validation.low_precision_layer import LAYERS, LowPrecisionLayer, ladder_gpu, ladder_table, layer_seconds
+
+DATA = Path(__file__).parent / "data" / "ladder"
+BARS = {"1": 0.10, "32": 0.35, "4096": 0.15}
+A100 = "a100-pcie-80gb"
+FORMATS = (("fp16", "fp16"), ("mxfp8", "mxfp8"), ("fp8", "fp8"), ("nf4", "fp16"), ("int4", "fp16"), ("int1", "int8"))
+
+
+def layer(gpu: str, weight: str, activation: str, batch: int, tokens: int, model: str = "LLaMA2-70B") -> float:
+    return layer_seconds(ladder_gpu(gpu), LAYERS[model], batch, tokens, weight, activation)
+
+
+@pytest.mark.parametrize("file", ["layer_latency.csv", "a100_llama70b_gemm_bitwidth.csv"])
+def test_measured_latencies(file: str) -> None:
+    rows = list(csv.DictReader((DATA / file).open()))
+    columns, reasons = LowPrecisionLayer().predict(rows, DATA, {})
+    assert set(reasons) == {None}
+    errors = defaultdict(list)
+    for row, ours in zip(rows, columns["latency_paper_ms"], strict=True):
+        assert ours is not None
+        errors[LowPrecisionLayer.group_of(row)["M"]].append(abs(ours / float(row["latency_paper_ms"]) - 1))
+    for m, bar in BARS.items():
+        assert np.mean(errors[m] or [0]) < bar, m
+
+
+@pytest.mark.parametrize("gpu", [A100, "a6000"])
+def test_decode_order_of_the_formats(gpu: str) -> None:
+    for model in LAYERS:
+        times = [layer(gpu, *how, 1, 1, model) for how in FORMATS]
+        assert times == sorted(times, reverse=True)
+
+
+def test_prefill_formats_are_close_but_for_integers() -> None:
+    fp16 = layer(A100, "fp16", "fp16", 1, 4096)
+    for how in (("int4", "fp16"), ("nf4", "fp16"), ("fp8", "fp8"), ("mxfp8", "mxfp8")):
+        assert layer(A100, *how, 1, 4096) == pytest.approx(fp16, rel=0.1)
+    assert layer(A100, "int4", "int4", 1, 4096) < layer(A100, "int4", "int8", 1, 4096) < fp16
+    v100 = layer("v100-pcie-16gb", "fp16", "fp16", 1, 4096)
+    assert layer("v100-pcie-16gb", "mxfp8", "mxfp8", 1, 4096) > v100  # no unit for either
+    assert layer("v100-pcie-16gb", "int8", "int8", 1, 4096) > v100
+
+
+def test_nf4_is_bound_by_conversion_on_a100_but_not_on_a_gpu_with_more_lanes_per_byte() -> None:
+    found = {gpu: time_gemm(ladder_gpu(gpu), ladder_table(), 1, 8192, 28672, Precision("nf4", "fp16"))
+             for gpu in (A100, "rtx4090")}  # fmt: skip
+    assert {gpu: one.time.bound for gpu, one in found.items()} == {A100: "conversion", "rtx4090": "memory"}
+    assert conversion_balance(ladder_gpu(A100), ladder_table(), "nf4", "fp16") < 1
+    assert conversion_balance(ladder_gpu("rtx4090"), ladder_table(), "nf4", "fp16") > 1
+
+
+def test_conversion_time_by_hand() -> None:
+    """NF4 x FP16, M = 1: 8192 x 28672 weights at 5.05 slots on 108 SMs of 64 lanes at 1.41 GHz."""
+    found = time_gemm(ladder_gpu(A100), ladder_table(), 1, 8192, 28672, Precision("nf4", "fp16"))
+    weights = 8192 * 28672
+    assert found.time.limits_s["conversion"] == pytest.approx(weights * 5.05 / (108 * 64 * 1.41e9), rel=0.08)
+    assert found.conversions == weights
+    assert found.conversion_j == pytest.approx(weights * 5.05 * 0.5e-12)
+
+
+def test_narrower_never_moves_more_bytes_and_cheaper_conversion_is_never_slower() -> None:
+    gpu, table = ladder_gpu(A100), ladder_table()
+    cheap = load("conversion", "lop3", ("costs.int4.fp16.registers=0", "costs.int4.fp16.smem=0"))
+    for m in (1, 32, 512, 4096):
+        moved = [time_gemm(gpu, table, m, 8192, 8192, Precision(w, "fp16", site="register")).time.dram_bytes
+                 for w in ("int1", "int2", "int4", "int8", "fp16")]  # fmt: skip
+        assert moved == sorted(moved)
+        how = Precision("int4", "fp16")
+        assert time_gemm(gpu, cheap, m, 8192, 8192, how).time.seconds <= time_gemm(
+            gpu, table, m, 8192, 8192, how).time.seconds  # fmt: skip
+
+
+def test_group_scales_cost_bytes() -> None:
+    gpu, table = ladder_gpu(A100), ladder_table()
+    plain = time_gemm(gpu, table, 1, 8192, 8192, Precision("int4", "fp16"))
+    scaled = time_gemm(gpu, table, 1, 8192, 8192, Precision("int4", "fp16", group=32, scale_bytes=2))
+    assert scaled.time.dram_bytes - plain.time.dram_bytes == pytest.approx(8192 * 8192 / 32 * 2, rel=1e-3)
+
+
+def test_the_site_is_chosen_where_it_is_fastest() -> None:
+    gpu, table = ladder_gpu(A100), ladder_table()
+    for m in (2, 64, 4096, 65536):
+        best = time_gemm(gpu, table, m, 4096, 4096, Precision("int4", "fp16"))
+        each = [time_gemm(gpu, table, m, 4096, 4096, Precision("int4", "fp16", site=site)).time.seconds
+                for site in ("smem", "dram")]  # fmt: skip
+        assert best.time.seconds == min(each)
+        assert sum(best.time.parts_s.values()) == pytest.approx(best.time.seconds)
+
+
+def test_compute_dtype_follows_the_units_there_are() -> None:
+    for gpu, weight, activation, compute in (
+        (A100, "int4", "fp16", "fp16"), (A100, "int1", "int8", "int8"), (A100, "int2", "int4", "int4"),
+        (A100, "fp8-e4m3", "fp8-e4m3", "fp16"), ("h100-sxm", "fp8-e4m3", "fp8-e4m3", "fp8"),
+        ("h100-sxm", "nf4", "fp16", "fp16"), ("h100-sxm", "int4", "bf16", "bf16"), ("a6000", "fp32", "fp32", "fp32"),
+    ):  # fmt: skip
+        assert compute_dtype(load("gpu", gpu), weight, activation) == compute
+    assert slots(ladder_table(), "fp8-e4m3", "fp8", "smem") == 0.0
+
+
+def test_impossible_precisions_are_one_line() -> None:
+    gpu, table = ladder_gpu(A100), ladder_table()
+    with pytest.raises(ConfigError, match="near-bank"):
+        time_gemm(gpu, table, 1, 64, 64, Precision("int4", "fp16", site="near-bank"))
+    with pytest.raises(ConfigError, match="no route from nf4 to int8"):
+        time_gemm(gpu, table, 1, 64, 64, Precision("nf4", "int8", compute="int8"))
