@@ -89,7 +89,8 @@ def layer_seconds(gpu: Gpu, shape: LayerShape, batch: int, tokens: int, weight: 
 def other_operators(shape: LayerShape, batch: int, tokens: int) -> list[GpuOperator]:
     """Attention, unfused and without a causal shortcut, and the rest.
 
-    The memory of the data shows both score matrices: the extra memory of a 4096-token prompt is 4516 MiB, two matrices of 64 x 4096 x 4096 FP16 and the activations.
+    The memory of the data shows both score matrices: what a 4096-token prompt needs beyond the weights is 4516 MiB,
+    two matrices of 64 x 4096 x 4096 FP16 and the activations.
     """
     rows, fp16 = float(batch * tokens), Operand("fp16")
     queries, pairs = tokens * shape.heads / shape.kv_heads, float(batch * shape.kv_heads)

@@ -61,6 +61,7 @@ def replicate_ladder() -> Replication:
     text = ", ".join(f"{name} {value:.2f}" for name, value in balance.items())
     configuration = (
         "kernels gpu-kernels/ladder, conversions conversion/lop3, attention unfused, one launch an operator; "
-        f"lane slots per second over slots per second that NF4 weights at full bandwidth need (below 1: conversion-bound): {text}"
+        "lane slots per second over slots per second that NF4 weights at full bandwidth need (below 1: bound by "
+        f"conversion): {text}"
     )
     return Replication(PAPER, configuration, tuple(claims))
