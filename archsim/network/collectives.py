@@ -1,35 +1,22 @@
 """Transfers and collectives over one kind of link.
 
-A collective is a list of rounds, a round a set of equal flows that start together (`topology.Pattern`). `bytes_` is
+A collective is a list of rounds (`schedules`), a round a set of equal flows that start together. `bytes_` is
 always payload; one rank or no bytes take no time. Where the link describes a library's protocols instead
 (`protocols.py`), those give the time.
 """
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from functools import lru_cache
 from typing import Literal
 
 from archsim.config.schemas.collective import Primitive, Protocols
-from archsim.config.schemas.link import Link, MeasuredAllReduce, TopologyName
+from archsim.config.schemas.link import Link, MeasuredAllReduce
 from archsim.network import protocols
 from archsim.network.links import bulk_bandwidth, memory_bandwidth, path_latency, wire_bytes
-from archsim.network.topology import Pattern, pattern_joules, pattern_seconds, route
+from archsim.network.schedules import ALGORITHMS, Algorithm, Schedule, rounds
+from archsim.network.topology import Shape, pattern_joules, pattern_seconds
 
-Algorithm = Literal["ring", "direct"]
-Schedule = Literal["all-reduce", "all-gather", "reduce-scatter", "all-to-all", "gather", "tree", "scatter-gather"]
 Caller = Literal["library", "graph"]
-
-
-@dataclass(frozen=True)
-class Round:
-    """`times` equal rounds, in each of which every flow of `pattern` carries 1 / `parts` of the buffer."""
-
-    times: int
-    pattern: Pattern
-    parts: int
 
 
 def transfer_seconds(link: Link, bytes_: float, read_fraction: float | None = None, ranks: int = 2) -> float:
@@ -75,7 +62,7 @@ def all_reduce_protocol(link: Link, ranks: int, bytes_: float, caller: Caller = 
     """Name of the protocol that `all_reduce_seconds` used; the algorithm where the link describes no protocols."""
     if isinstance(link.collective, Protocols):
         return _all_reduce_choice(link, link.collective, ranks, bytes_, caller).protocol
-    return link.collective.algorithm
+    return _schedule(link, ranks, bytes_, "all-reduce")[0] if ranks > 1 and bytes_ > 0.0 else "none"
 
 
 def _all_reduce_choice(link: Link, library: Protocols, ranks: int, bytes_: float, caller: Caller) -> protocols.Chosen:
@@ -162,9 +149,30 @@ def _seconds(link: Link, ranks: int, bytes_: float, collective: Schedule) -> flo
         return 0.0
     if isinstance(link.collective, Protocols):
         return protocols.choose(link.bandwidth, link.collective, _primitive(collective), ranks, bytes_).seconds
+    return _schedule(link, ranks, bytes_, collective)[1]
+
+
+def _schedule(link: Link, ranks: int, bytes_: float, collective: Schedule) -> tuple[Algorithm, float]:
+    """The algorithm the link names, or the fastest one if it says `best`, and its seconds."""
+    assert not isinstance(link.collective, Protocols)
+    wanted = link.collective.algorithm
     overhead_s = 0.0 if isinstance(link.collective, MeasuredAllReduce) else link.collective.round_overhead
-    rounds = _rounds(collective, link.collective.algorithm, link.topology, ranks)
-    return sum(step.times * (overhead_s + pattern_seconds(link, step.pattern, bytes_ / step.parts)) for step in rounds)
+    costs: list[tuple[float, Algorithm]] = []
+    for algorithm in ALGORITHMS if wanted == "best" else (wanted,):
+        steps = rounds(collective, algorithm, Shape.of(link), ranks)
+        if steps is not None:
+            seconds = [s.times * (overhead_s + pattern_seconds(link, s.pattern, bytes_ / s.parts)) for s in steps]
+            costs.append((sum(seconds), algorithm))
+    if not costs:
+        return "ring", _schedule(_with_ring(link), ranks, bytes_, collective)[1]
+    seconds_s, chosen = min(costs)
+    return chosen, seconds_s
+
+
+def _with_ring(link: Link) -> Link:
+    """For group sizes the algorithm named has no schedule for: libraries fall back to the ring."""
+    assert not isinstance(link.collective, Protocols)
+    return link.model_copy(update={"collective": link.collective.model_copy(update={"algorithm": "ring"})})
 
 
 def _joules(link: Link, ranks: int, bytes_: float, collective: Schedule) -> float:
@@ -172,34 +180,10 @@ def _joules(link: Link, ranks: int, bytes_: float, collective: Schedule) -> floa
         return 0.0
     if isinstance(link.collective, Protocols):
         return protocols.link_bytes(_primitive(collective), ranks, bytes_) * link.energy
-    rounds = _rounds(collective, link.collective.algorithm, link.topology, ranks)
-    return sum(step.times * pattern_joules(link, step.pattern, bytes_ / step.parts) for step in rounds)
+    algorithm = _schedule(link, ranks, bytes_, collective)[0]
+    steps = rounds(collective, algorithm, Shape.of(link), ranks) or ()
+    return sum(step.times * pattern_joules(link, step.pattern, bytes_ / step.parts) for step in steps)
 
 
 def _primitive(collective: Schedule) -> Primitive:
     return "broadcast" if collective == "tree" or collective == "scatter-gather" else collective
-
-
-@lru_cache(maxsize=512)
-def _rounds(collective: Schedule, algorithm: Algorithm, topology: TopologyName, ranks: int) -> tuple[Round, ...]:
-    """The schedule of a collective; reduce-scatter and all-gather are the two halves of an all-reduce."""
-    others = range(1, ranks)
-    half = collective == "reduce-scatter" or collective == "all-gather"
-    if half and algorithm == "ring":
-        neighbours = [(rank, (rank + 1) % ranks) for rank in range(ranks)]
-        return (Round(ranks - 1, route(topology, ranks, neighbours), ranks),)
-    if half or collective == "all-to-all":
-        pairs = [(source, target) for source in range(ranks) for target in range(ranks) if source != target]
-        return (Round(1, route(topology, ranks, pairs), ranks),)
-    if collective == "all-reduce":
-        return 2 * _rounds("all-gather", algorithm, topology, ranks)
-    if collective == "gather":
-        return (Round(1, route(topology, ranks, [(rank, 0) for rank in others]), ranks),)
-    if collective == "scatter-gather":
-        scatter = Round(1, route(topology, ranks, [(0, rank) for rank in others]), ranks)
-        return (scatter, *_rounds("all-gather", algorithm, topology, ranks))
-    doubling = [2**step for step in range(math.ceil(math.log2(ranks)))]
-    return tuple(
-        Round(1, route(topology, ranks, [(rank, rank + have) for rank in range(min(have, ranks - have))]), 1)
-        for have in doubling
-    )

@@ -57,7 +57,7 @@ def _slot_bound(bandwidth: float, flit: Flit | None, reads: float) -> float:
 
 def path_latency(link: Link) -> float:
     """Unloaded one-way latency between two neighbours of the link's topology, s."""
-    if link.topology == "switch":
+    if link.topology in ("switch", "tree"):
         return 2.0 * link.latency + link.switch_latency
     if link.topology == "through-root":  # up through the switch to the root, and down again
         return 4.0 * link.latency + 3.0 * link.switch_latency

@@ -42,7 +42,8 @@ def _latency_is_there(value: float) -> float:
 
 Bandwidth = Annotated[BytesPerSecond, AfterValidator(_bandwidth_is_there)]
 Latency = Annotated[Seconds, AfterValidator(_latency_is_there)]
-TopologyName = Literal["fully-connected", "ring", "switch", "through-root"]
+TopologyName = Literal["fully-connected", "ring", "switch", "through-root", "torus", "tree"]
+AlgorithmName = Literal["ring", "direct", "recursive", "hierarchical", "best"]
 
 
 class Packet(Config):
@@ -63,14 +64,17 @@ class MeasuredAllReduce(Config):
     base: Seconds = Field(ge=0)
     time_per_byte: Seconds = Field(ge=0)
     reference_bandwidth: BytesPerSecond = Field(gt=0, description="per direction, of the link measured")
-    algorithm: Literal["ring", "direct"] = "ring"
+    algorithm: AlgorithmName = "ring"
 
 
 class AlphaBeta(Config):
     """Collectives as rounds of transfers routed over the topology, each round latency + load / bandwidth."""
 
     model: Literal["alpha-beta"] = "alpha-beta"
-    algorithm: Literal["ring", "direct"] = Field(description="ring: neighbours only; direct: all pairs at once")
+    algorithm: AlgorithmName = Field(
+        description="ring: neighbours only; direct: all pairs at once; recursive: doubling distances; hierarchical: "
+        "inside groups, then across; best: the fastest of them for the size and the topology"
+    )
     round_overhead: Seconds = Field(default=0.0, ge=0, description="software cost of a round")
 
 
@@ -96,6 +100,12 @@ class Link(Preset):
     )
     energy: JoulesPerByte = Field(ge=0, description="per payload byte a device sends")
     topology: TopologyName = Field(default="switch", description="how equal devices are joined")
+    radix: int | None = Field(
+        default=None, gt=1, le=4096, description="devices under a leaf switch of a tree, or in a row of a torus"
+    )
+    uplink: float = Field(
+        default=1.0, gt=0, le=65_536, description="a tree's leaf switch to its root, in bandwidths of one device"
+    )
     switch_latency: Seconds = Field(default=0.0, ge=0, description="added per switch crossed")
     packet: Packet | None = Field(default=None, description="bulk transfers; none: no overhead")
     flit: Flit | None = Field(default=None, description="memory accesses (load/store); none: packet or raw rate")
@@ -112,6 +122,14 @@ class Link(Preset):
         default=None, gt=0, le=1_000_000, description="writes the device has room for until the memory takes them"
     )
     collective: MeasuredAllReduce | AlphaBeta | Protocols = Field(discriminator="model")
+
+    @model_validator(mode="after")
+    def _shape_is_there(self) -> Link:
+        if self.topology == "tree" and self.radix is None:
+            raise ValueError("found topology tree without radix, the devices under one leaf switch")
+        if self.radix is not None and self.topology not in ("tree", "torus"):
+            raise ValueError(f"found radix with topology {self.topology}, it belongs to a tree or a torus")
+        return self
 
     @model_validator(mode="after")
     def _agrees(self) -> Link:
