@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 # ---- counters of a tile
 (T_ACTIVE, T_LOADS, T_STEPS, T_NEXT_STEP, T_OPEN_STEPS, T_STORES, T_NEXT_STORE, T_ACKS, T_NEED, T_MOVES, T_GROUPS,
- T_RESULTS, T_BIAS, T_ACCUMULATES, T_SIZE) = range(15)  # fmt: skip
+ T_RESULTS, T_BIAS, T_ACCUMULATES, T_NEXT_MOVE, T_SIZE) = range(16)  # fmt: skip
 # ---- operators
 LAYER_NORM, ADD, GELU, GEMM, FUSED = 0, 1, 2, 3, 4
 # ---- operands
@@ -33,7 +33,7 @@ VPU_ENTRIES = SA_ENTRIES + 2 * SA_RING
 CORE_SIZE = VPU_ENTRIES + 2 * VPU_RING * VPUS
 # ---- rules of the core
 (K_DIM, K_STREAM, K_DURATION, K_FILL, K_PRELOAD_GAP, K_LANES, K_PHYSICAL_VECTOR, K_VPU_WAITS, K_EARLY_STORE,
- K_SWAPPED_STORE, K_PARTIAL, K_SRAM, K_EXPOSED_PRELOAD, K_SIZE) = range(14)  # fmt: skip
+ K_SWAPPED_STORE, K_PARTIAL, K_SRAM, K_EXPOSED_PRELOAD, K_LOADS_IN_TURN, K_SIZE) = range(15)  # fmt: skip
 
 
 @njit(cache=True, nogil=True)

@@ -98,6 +98,9 @@ class NeupimsDefects(Config):
     repeated_boundary: bool | None = Field(default=None, description="a request is repeated where an operator is split")
     instant_vector_queue: bool | None = Field(default=None, description="a busy vector unit delays nothing")
     fused_attention: bool | None = Field(default=None, description="NPU-only attention is one dependent chain")
+    npu_only_core: bool | None = Field(
+        default=None, description="NPU-only: exposed preloads, one load per cycle, 96 requests of a channel under way"
+    )
 
 
 class NeupimsDevice(Preset):

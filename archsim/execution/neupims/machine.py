@@ -24,13 +24,15 @@ def core_rules(device: NeupimsDevice, mode: Mode) -> NDArray[np.int64]:
     """The core's rules in cycles, (K_SIZE,)."""
     dim = device.core.array_dim
     stream = dim // device.core.arrays
+    slow = mode == "npu-only" and device.defect("npu_only_core")
     rules = np.zeros(npu.K_SIZE, np.int64)
     rules[npu.K_DIM], rules[npu.K_STREAM] = dim, stream
-    rules[npu.K_DURATION] = 2 * dim - 1 if mode == "npu-only" else 2 * dim - 2
-    rules[npu.K_FILL] = dim if mode == "npu-only" else 2 * dim - 1
+    rules[npu.K_DURATION] = 2 * dim - 1 if slow else 2 * dim - 2
+    rules[npu.K_FILL] = dim if slow else 2 * dim - 1
     rules[npu.K_PRELOAD_GAP] = dim
     rules[npu.K_LANES] = device.core.vector_lanes
-    rules[npu.K_EXPOSED_PRELOAD] = mode == "npu-only"
+    rules[npu.K_EXPOSED_PRELOAD] = slow
+    rules[npu.K_LOADS_IN_TURN] = slow
     rules[npu.K_PHYSICAL_VECTOR] = not device.defect("vector_sizes")
     rules[npu.K_VPU_WAITS] = not device.defect("instant_vector_queue")
     rules[npu.K_EARLY_STORE] = device.defect("early_stores")
@@ -122,7 +124,7 @@ class Machine:
         self.core = np.zeros(npu.CORE_SIZE, np.int64)
         self.tiles = np.zeros((3, npu.T_SIZE), np.int64)
         self.left = np.zeros((3, s.groups), np.int64)
-        self.moves = np.zeros((s.moves, 8), np.int64)
+        self.moves = np.zeros((2, s.moves, 8), np.int64)
         self.steps = np.zeros((3, s.steps, 5), np.int64)
         self.stores = np.zeros((3, s.stores, 8), np.int64)
         self.issued = np.zeros((3, s.results), np.int64)

@@ -20,6 +20,7 @@ from archsim.execution.neupims.tile_kernels import (
     O_TILES,
     O_TM,
     PIM_SLOT,
+    issue_load,
     issue_npu_tile,
     issue_pim_tile,
     make_blocks,
@@ -146,6 +147,7 @@ def run_stage(
     progress = np.zeros(S_SIZE, np.int64)
     progress[S_NPU_FRESH] = 1
     progress[S_PIM_FRESH] = 1
+    in_turn = rules[npu.K_LOADS_IN_TURN] != 0
     now = start
     while now < limit:
         take_answers(tiles, left, wheel, wheel_n, now)
@@ -169,6 +171,11 @@ def run_stage(
         retire(core, tiles, running, now)
         if npu_busy:
             op = npu_ops[at_npu]
+            if in_turn:
+                next_tile(
+                    states, npu_queue, env, op, progress, tiles, left, moves, steps, stores, issued, running, rules,
+                    blocks, links, now,
+                )  # fmt: skip
             fire_store(
                 states, npu_queue, env, op, progress[S_STORE_TILE] & 1, tiles, left, stores, issued, running, blocks,
                 links, now,
@@ -179,10 +186,12 @@ def run_stage(
                 now,
             )  # fmt: skip
         if npu_busy:
-            advance_npu(
-                states, npu_queue, env, op, progress, tiles, left, moves, steps, stores, issued, running, rules, blocks,
-                links, core, now,
-            )  # fmt: skip
+            if not in_turn:
+                next_tile(
+                    states, npu_queue, env, op, progress, tiles, left, moves, steps, stores, issued, running, rules,
+                    blocks, links, now,
+                )  # fmt: skip
+            advance_npu(op, progress, tiles, left, steps, issued, running, rules, core, now)
         if pim_busy:
             send_commands(states, pim_queue, env, words, channels, now)
             issue_step(core, rules, PIM_SLOT, tiles, left, steps, issued, running, now)
@@ -200,13 +209,13 @@ def run_stage(
 
 
 @njit(cache=True, nogil=True)
-def advance_npu(
+def next_tile(
     states: NDArray[np.int64], queue: NDArray[np.int64], env: NDArray[np.int64], op: NDArray[np.int64],
     progress: NDArray[np.int64], tiles: NDArray[np.int64], left: NDArray[np.int64], moves: NDArray[np.int64],
     steps: NDArray[np.int64], stores: NDArray[np.int64], issued: NDArray[np.int64], running: NDArray[np.int64],
-    rules: NDArray[np.int64], blocks: NDArray[np.int64], links: NDArray[np.int64], core: NDArray[np.int64], now: int,
+    rules: NDArray[np.int64], blocks: NDArray[np.int64], links: NDArray[np.int64], now: int,
 ) -> None:  # fmt: skip
-    """Issue the next tile and the next instruction of the current NPU operator, and see whether it is done."""
+    """Issue the next tile of the current NPU operator if its slot is free; loads that leave in turn: the next one."""
     following = progress[S_NEXT_TILE]
     if following < op[O_TILES] and slot_free(tiles[following & 1]):
         issue_npu_tile(
@@ -214,6 +223,19 @@ def advance_npu(
             blocks, links, now,
         )  # fmt: skip
         progress[S_NEXT_TILE] += 1
+    if rules[npu.K_LOADS_IN_TURN]:
+        for tile in range(max(0, progress[S_NEXT_TILE] - 2), progress[S_NEXT_TILE]):
+            if issue_load(states, queue, env, op, tile & 1, tiles, left, moves, blocks, links, now):
+                return
+
+
+@njit(cache=True, nogil=True)
+def advance_npu(
+    op: NDArray[np.int64], progress: NDArray[np.int64], tiles: NDArray[np.int64], left: NDArray[np.int64],
+    steps: NDArray[np.int64], issued: NDArray[np.int64], running: NDArray[np.int64], rules: NDArray[np.int64],
+    core: NDArray[np.int64], now: int,
+) -> None:  # fmt: skip
+    """Issue the next instruction of the current NPU operator, and see whether it is done."""
     current = progress[S_STEP_TILE]
     tile = tiles[current & 1]
     if current < progress[S_NEXT_TILE]:

@@ -101,21 +101,40 @@ def issue_npu_tile(
     stores: NDArray[np.int64], issued: NDArray[np.int64], running: NDArray[np.int64], rules: NDArray[np.int64],
     blocks: NDArray[np.int64], links: NDArray[np.int64], now: int,
 ) -> None:  # fmt: skip
-    """Build a tile and hand all its loads to the memory in this cycle."""
+    """Build a tile and, unless loads leave in turn, hand all of them to the memory in this cycle."""
     tile = tiles[slot]
     clear_tile(tile, issued[slot], running[slot])
-    build_npu_tile(op, index, tile, moves, steps[slot], stores[slot], rules)
-    left[slot, : tile[npu.T_GROUPS]] = 0
+    build_npu_tile(op, index, tile, moves[slot], steps[slot], stores[slot], rules)
+    left[slot, : tile[npu.T_GROUPS]] = 1  # until its load leaves
     for at_move in range(tile[npu.T_MOVES]):
-        move = moves[at_move]
+        if not moves[slot, at_move, 0]:
+            tile[npu.T_LOADS] += 1
+    tile[npu.T_OPEN_STEPS] = tile[npu.T_STEPS]
+    tile[npu.T_ACTIVE] = 1
+    if not rules[npu.K_LOADS_IN_TURN]:
+        while issue_load(states, queue, env, op, slot, tiles, left, moves, blocks, links, now):
+            pass
+
+
+@njit(cache=True, nogil=True)
+def issue_load(
+    states: NDArray[np.int64], queue: NDArray[np.int64], env: NDArray[np.int64], op: NDArray[np.int64], slot: int,
+    tiles: NDArray[np.int64], left: NDArray[np.int64], moves: NDArray[np.int64], blocks: NDArray[np.int64],
+    links: NDArray[np.int64], now: int,
+) -> bool:  # fmt: skip
+    """Hand the tile's next load to the memory; false if none is left."""
+    tile = tiles[slot]
+    while tile[npu.T_NEXT_MOVE] < tile[npu.T_MOVES]:
+        move = moves[slot, tile[npu.T_NEXT_MOVE]]
+        tile[npu.T_NEXT_MOVE] += 1
         if move[0]:
             continue
         n = make_blocks(blocks, links, env, op, move[2:7])
-        left[slot, move[1]] = n
-        tile[npu.T_LOADS] += n
+        left[slot, move[1]] += n - 1
+        tile[npu.T_LOADS] += n - 1
         push_blocks(states, queue, 0, blocks, n, at.READ, slot << SLOT | move[1], env[E_SYNTHETIC] == 0, now)
-    tile[npu.T_OPEN_STEPS] = tile[npu.T_STEPS]
-    tile[npu.T_ACTIVE] = 1
+        return True
+    return False
 
 
 @njit(cache=True, nogil=True)

@@ -39,19 +39,17 @@ def answer_fast(state: NDArray[np.int64], due: int, tag: int) -> None:
 
 
 @njit(cache=True, nogil=True)
-def pop_mixed(state: NDArray[np.int64], block: int) -> int:
-    """The oldest request waiting on GWRITE's address `block` (0 or 8): tag << 1 | is it a read."""
-    half = block >> 3
+def pop_mixed(state: NDArray[np.int64], half: int) -> int:
+    """Tag of the oldest request that waits for an answer on GWRITE's address of column 0 or 8 (half 0, 1)."""
     tag = state[at.MIXED + half * at.RESPONSES + (state[at.MIXED_HEAD + half] & (at.RESPONSES - 1))]
     state[at.MIXED_HEAD + half] += 1
     return int(tag)
 
 
 @njit(cache=True, nogil=True)
-def push_mixed(state: NDArray[np.int64], block: int, tag: int, read: int) -> None:
-    """Join the requests waiting on GWRITE's address `block` (0 or 8)."""
-    half = block >> 3
-    state[at.MIXED + half * at.RESPONSES + (state[at.MIXED_TAIL + half] & (at.RESPONSES - 1))] = tag << 1 | read
+def push_mixed(state: NDArray[np.int64], half: int, tag: int) -> None:
+    """Join the requests that wait for an answer on GWRITE's address of column 0 or 8 (half 0, 1)."""
+    state[at.MIXED + half * at.RESPONSES + (state[at.MIXED_TAIL + half] & (at.RESPONSES - 1))] = tag
     state[at.MIXED_TAIL + half] += 1
     if state[at.MIXED_TAIL + half] - state[at.MIXED_HEAD + half] > at.RESPONSES:
         state[at.FAULT] = 1
@@ -200,13 +198,8 @@ def answer_read(
 ) -> None:
     """Answer an issued read and the equal ones that joined it."""
     due = now + lat[at.P_READ_DUE]
-    shared = marks[block] & 2 != 0
-    if lat[at.P_MIXUP] and (block == 0 or block == 8):
-        oldest = pop_mixed(state, block)
-        tag = oldest >> 1
-        shared = oldest & 1 != 0
     answer_slowly(state, due, tag)
-    if shared:
+    if marks[block] & 2:
         answer_shared(state, block, due)
     marks[block] &= 0xFC
 

@@ -13,7 +13,13 @@ from archsim.memory.neupims.pim_kernels import NOTHING, pim_command, refresh_ste
 
 @njit(cache=True, nogil=True)
 def deliver(state: NDArray[np.int64], wheel: NDArray[np.int64], wheel_n: NDArray[np.int64], now: int, tag: int) -> None:
-    """Send one answer due now to the core: at most one per half clock, seen two clocks later."""
+    """Send one answer due now to the core: at most one per half clock, seen two clocks later.
+
+    A negative tag stands for the oldest request on GWRITE's address (the peer's mix-up), known only now.
+    """
+    if tag < 0:
+        tag = pop_mixed(state, -1 - tag)
+    state[at.UNDERWAY] -= 1
     slot = max(2 * now, state[at.LAST_SLOT] + 1)
     state[at.LAST_SLOT] = slot
     cycle = (slot >> 1) + 2
@@ -26,35 +32,10 @@ def deliver(state: NDArray[np.int64], wheel: NDArray[np.int64], wheel_n: NDArray
 
 
 @njit(cache=True, nogil=True)
-def answer_shared_now(
-    state: NDArray[np.int64], wheel: NDArray[np.int64], wheel_n: NDArray[np.int64], now: int, block: int
-) -> None:
-    """Hand over the reads that joined an equal one on GWRITE's address."""
-    kept = 0
-    for index in range(state[at.SHARED_N]):
-        place = at.SHARE + 2 * index
-        if state[place] == block:
-            deliver(state, wheel, wheel_n, now, state[place + 1])
-        else:
-            state[at.SHARE + 2 * kept] = state[place]
-            state[at.SHARE + 2 * kept + 1] = state[place + 1]
-            kept += 1
-    state[at.SHARED_N] = kept
-
-
-@njit(cache=True, nogil=True)
-def answers(
-    state: NDArray[np.int64], lat: NDArray[np.int64], wheel: NDArray[np.int64], wheel_n: NDArray[np.int64], now: int
-) -> None:
+def answers(state: NDArray[np.int64], wheel: NDArray[np.int64], wheel_n: NDArray[np.int64], now: int) -> None:
     """Hand over every answer due by now, those decided first in front, and end a GWRITE."""
     if 0 <= state[at.GWRITE_DONE] <= now:
-        answered = state[at.GWRITE_TAG]
-        if lat[at.P_MIXUP]:
-            oldest = pop_mixed(state, state[at.GWRITE_TAG])
-            answered = oldest >> 1
-            if oldest & 1:
-                answer_shared_now(state, wheel, wheel_n, now, state[at.GWRITE_TAG])
-        deliver(state, wheel, wheel_n, now, answered)
+        deliver(state, wheel, wheel_n, now, state[at.GWRITE_TAG])
         state[at.GWRITE_DONE] = -1
         state[at.GWRITING] = 0
         state[at.BUDGET] = 0
@@ -207,10 +188,12 @@ def accept(state: NDArray[np.int64], lat: NDArray[np.int64], marks: NDArray[np.u
     state[at.PIM_Q + (state[at.PIM_TAKEN] & (at.PIM_RING - 1))] = word
     state[at.PIM_TAKEN] += 1
     if kind == at.GWRITE:
-        state[at.GWRITES_PENDING + (block >> 3)] += 1
-        state[at.GWRITES_SEEN + (block >> 3)] += 1
+        half = block >> 3
+        state[at.GWRITES_PENDING + half] += 1
+        state[at.GWRITES_SEEN + half] += 1
+        state[at.GWRITE_AT + half] = now
         if lat[at.P_MIXUP]:
-            push_mixed(state, block, tag, 0)
+            push_mixed(state, half, tag)
     return True
 
 
@@ -226,7 +209,8 @@ def accept_write(state: NDArray[np.int64], marks: NDArray[np.uint8], block: int,
         state[at.WRITES] += 1
         marks[block] |= 4
         if block == 0 or block == 8:
-            state[at.WRITE_AFTER + (block >> 3)] = state[at.GWRITES_SEEN + (block >> 3)]
+            half = block >> 3  # a GWRITE accepted in the same clock is no older
+            state[at.WRITE_AFTER + half] = state[at.GWRITES_SEEN + half] - (state[at.GWRITE_AT + half] == now)
     answer_fast(state, now + 2, tag)
     return True
 
@@ -238,6 +222,9 @@ def accept_read(
     """Read: answered from a waiting write, or together with an equal pending read, or queued."""
     if state[at.READS] >= at.QUEUE:
         return False
+    if lat[at.P_MIXUP] and (block == 0 or block == 8):
+        push_mixed(state, block >> 3, tag)
+        tag = -1 - (block >> 3)
     if marks[block] & 4:
         answer_fast(state, now + 2, tag)
         return True
@@ -249,8 +236,6 @@ def accept_read(
         if state[at.SHARED_N] >= at.SHARED:
             state[at.FAULT] = 3
         return True
-    if lat[at.P_MIXUP] and (block == 0 or block == 8):
-        push_mixed(state, block, tag, 1)
     marks[block] |= 1
     state[at.READ_Q + 2 * state[at.READS]] = block
     state[at.READ_Q + 2 * state[at.READS] + 1] = tag
@@ -262,9 +247,9 @@ def accept_read(
 @njit(cache=True, nogil=True)
 def network_half(
     state: NDArray[np.int64], lat: NDArray[np.int64], marks: NDArray[np.uint8], npu: NDArray[np.int64],
-    pim: NDArray[np.int64], order: NDArray[np.uint8], now: int,
+    pim: NDArray[np.int64], order: NDArray[np.uint8], half: int,
 ) -> None:  # fmt: skip
-    """Half a clock of the network: core to shared FIFO, memory side to controller, FIFO to memory side."""
+    """Half clock `half` of the network: core to shared FIFO, memory side to controller, FIFO to memory side."""
     before = state[at.NET_ENTERED]
     for side in range(2):
         if state[at.PUSHED + side] > state[at.ENTERED + side]:
@@ -281,7 +266,10 @@ def network_half(
         taken = state[at.TAKEN + side]
         if taken < state[at.ARRIVED + side]:
             word = pim[taken & (pim.size - 1)] if side else npu[taken & (npu.size - 1)]
-            if accept(state, lat, marks, word, now):
+            unanswered = state[at.UNDERWAY] + max(0, state[at.LAST_SLOT] - half + 1)
+            header = word & 15 == at.P_HEADER
+            if (header or unanswered < lat[at.P_UNDERWAY]) and accept(state, lat, marks, word, half >> 1):
+                state[at.UNDERWAY] += 0 if header else 1
                 state[at.TAKEN + side] += 1
                 state[at.NET_TAKEN] += 1
     if state[at.NET_ARRIVED] < before:
@@ -315,12 +303,12 @@ def channel_clock(
     pim: NDArray[np.int64], order: NDArray[np.uint8], wheel: NDArray[np.int64], wheel_n: NDArray[np.int64], now: int,
 ) -> None:  # fmt: skip
     """One clock of one channel and of the network in front of it."""
-    answers(state, lat, wheel, wheel_n, now)
+    answers(state, wheel, wheel_n, now)
     issue(state, lat, marks, now)
     move_transaction(state, lat, marks)
     if state[at.NET_TAKEN] < state[at.NET_ENTERED] or (
         state[at.PUSHED] > state[at.ENTERED] or state[at.PUSHED + 1] > state[at.ENTERED + 1]
     ):
-        network_half(state, lat, marks, npu, pim, order, now)
-        network_half(state, lat, marks, npu, pim, order, now)
+        network_half(state, lat, marks, npu, pim, order, 2 * now)
+        network_half(state, lat, marks, npu, pim, order, 2 * now + 1)
     set_wake(state, lat, now)

@@ -25,6 +25,7 @@ from archsim.memory.neupims.program_kernels import (
 )
 
 Mode = Literal["dual", "single", "single-issue1", "npu-only"]
+SHORT_QUEUE, LONG_QUEUE = 96, 4352  # requests of a channel under way, without and with PIM
 PIM_ROW_BASE = 1 << 25  # above every row of ordinary data
 COMMANDS = ("READ", "WRITE", "ACT", "PRE", "REF", "GWRITE", "G_ACT", "COMP", "READRES", "PIM_PRECHARGE")
 
@@ -50,6 +51,7 @@ def latency_table(device: NeupimsDevice, mode: Mode, two_queues: bool) -> NDArra
     table[at.P_LOOSE] = device.defect("loose_single_buffer")
     table[at.P_TWO_QUEUES] = two_queues
     table[at.P_REFRESH] = t.refi // 2
+    table[at.P_UNDERWAY] = SHORT_QUEUE if mode == "npu-only" and device.defect("npu_only_core") else LONG_QUEUE
     for index, clocks in _distances(t, single).items():
         table[index] = clocks
     return table

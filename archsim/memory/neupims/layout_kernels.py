@@ -44,6 +44,8 @@ PIM_MODE, HEADER_ROW, RESULTS_LEFT, FIRST_COMP, PIM_NEXT, GWRITES_PENDING = (
 GWRITES_SEEN, SHARED_N, FAULT = 32, 34, 35  # GWRITES_SEEN: two counts, as GWRITES_PENDING
 WRITE_AFTER = 78  # of column 0, of column 8: GWRITEs accepted before the newest write to the address
 MIXED_HEAD, MIXED_TAIL = 74, 76  # of column 0, of column 8
+GWRITE_AT = 98  # of column 0, of column 8: clock of the last accepted GWRITE
+UNDERWAY = 47  # requests accepted and not yet answered
 # requests on their way: pushed by the core, entered into the network, arrived at the memory side, taken; NPU, PIM
 PUSHED, ENTERED, ARRIVED, TAKEN = 36, 38, 40, 42
 NET_ENTERED, NET_ARRIVED, NET_TAKEN = 44, 45, 46
@@ -67,7 +69,7 @@ WRITE_Q = READ_Q + 2 * QUEUE
 PIM_Q = WRITE_Q + 2 * QUEUE
 SLOW = PIM_Q + PIM_RING  # (due, tag): answers a fixed 16 clocks after issue
 FAST = SLOW + 2 * RESPONSES  # (due, tag): posted writes, single COMPs
-MIXED = FAST + 2 * RESPONSES  # tags waiting for an answer on GWRITE's address
+MIXED = FAST + 2 * RESPONSES  # tags waiting for an answer on GWRITE's address, in order of acceptance
 SHARE = MIXED + 2 * RESPONSES  # (block, tag)
 NODES = SHARE + 2 * SHARED  # (block << 1 | write, tag, next)
 STATE_SIZE = NODES + 3 * POOL
@@ -77,5 +79,5 @@ STATE_SIZE = NODES + 3 * POOL
     P_SINGLE, P_MIXUP, P_LOOSE, P_TWO_QUEUES, P_REFRESH, P_RCD, P_BURST, P_READ_READ, P_READ_READ_OTHER, P_READ_WRITE,
     P_READ_PRE, P_WRITE_WRITE, P_WRITE_READ_GROUP, P_WRITE_READ_RANK, P_WRITE_PRE, P_RAS, P_RC, P_RRD_L, P_RRD_S, P_FAW,
     P_RP, P_RFC, P_GACT_ACT, P_GACT_RANK, P_GWRITE, P_MIN_COMPS, P_COMPS_GACT, P_READ_DUE, P_WRITE_COMPS, P_ACT_GACT,
-    P_TURN, P_RESERVE, P_PRE_STEP, P_SIZE,
-) = range(34)  # fmt: skip
+    P_TURN, P_RESERVE, P_PRE_STEP, P_UNDERWAY, P_SIZE,
+) = range(35)  # fmt: skip

@@ -114,7 +114,7 @@ def gwrite_step(state: NDArray[np.int64], lat: NDArray[np.int64], word: int, now
         block = (word >> 4) & 0x7FFFFFF
         state[at.GWRITES_PENDING + (block >> 3)] -= 1
         state[at.GWRITE_DONE] = now + lat[at.P_GWRITE]
-        state[at.GWRITE_TAG] = block if lat[at.P_MIXUP] else word >> 31
+        state[at.GWRITE_TAG] = -1 - (block >> 3) if lat[at.P_MIXUP] else word >> 31
         return ISSUED
     return NOTHING
 
