@@ -147,7 +147,6 @@ def run_stage(
     progress = np.zeros(S_SIZE, np.int64)
     progress[S_NPU_FRESH] = 1
     progress[S_PIM_FRESH] = 1
-    in_turn = rules[npu.K_LOADS_IN_TURN] != 0
     now = start
     while now < limit:
         take_answers(tiles, left, wheel, wheel_n, now)
@@ -168,14 +167,14 @@ def run_stage(
             progress[S_STORE_TILE] = 0
             tiles[0, :] = 0
             tiles[1, :] = 0
-        retire(core, tiles, running, now)
         if npu_busy:
             op = npu_ops[at_npu]
-            if in_turn:
-                next_tile(
-                    states, npu_queue, env, op, progress, tiles, left, moves, steps, stores, issued, running, rules,
-                    blocks, links, now,
-                )  # fmt: skip
+            next_tile(
+                states, npu_queue, env, op, progress, tiles, left, moves, steps, stores, issued, running, rules, blocks,
+                links, now,
+            )  # fmt: skip
+        retire(core, tiles, running, now)
+        if npu_busy:
             fire_store(
                 states, npu_queue, env, op, progress[S_STORE_TILE] & 1, tiles, left, stores, issued, running, blocks,
                 links, now,
@@ -186,11 +185,6 @@ def run_stage(
                 now,
             )  # fmt: skip
         if npu_busy:
-            if not in_turn:
-                next_tile(
-                    states, npu_queue, env, op, progress, tiles, left, moves, steps, stores, issued, running, rules,
-                    blocks, links, now,
-                )  # fmt: skip
             advance_npu(op, progress, tiles, left, steps, issued, running, rules, core, now)
         if pim_busy:
             send_commands(states, pim_queue, env, words, channels, now)

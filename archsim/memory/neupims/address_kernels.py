@@ -75,17 +75,17 @@ def advance_pointer(pointer: int, elements: int, limit: int) -> int:
 
 @njit(cache=True, nogil=True)
 def pointer_blocks(blocks: NDArray[np.int64], pointer: int, elements: int, limit: int) -> int:
-    """Blocks touched from the pointer on, each once; ascending. Returns their number."""
+    """Blocks touched from the pointer on, each once, in that order. Returns their number."""
     n = 0
     if elements <= 0:
         return 0
     inside = elements if pointer + 2 * elements < limit else (limit - 2 - pointer) // 2
-    if inside < elements:
-        for block in range((2 * (elements - inside) - 2) // BLOCK_BYTES + 1):
-            blocks[n] = block
-            n += 1
     if inside > 0:
         for block in range((pointer + 2) // BLOCK_BYTES, (pointer + 2 * inside) // BLOCK_BYTES + 1):
+            blocks[n] = block
+            n += 1
+    if inside < elements:
+        for block in range((2 * (elements - inside) - 2) // BLOCK_BYTES + 1):
             blocks[n] = block
             n += 1
     return n
@@ -106,7 +106,7 @@ def hash_key(block: int) -> np.uint64:
 
 @njit(cache=True, nogil=True)
 def hash_order(blocks: NDArray[np.int64], n: int, heads: NDArray[np.int64], links: NDArray[np.int64]) -> None:
-    """Sort the first n blocks into the order of the peer's open-addressing hash table.
+    """Sort the first n blocks into the order of the peer's open-addressing hash table; ties stay as they came.
 
     heads: scratch, at least the table size; links: scratch (n, 3).
     """
