@@ -114,7 +114,7 @@ class Machine:
         self.lat = latency_table(self.device, self.mode, self.two_queues)
         self.rules = core_rules(self.device, self.mode)
         self.shape = attention_shape(self.device, self.mode, self.heads, self.head_dim)
-        self.states = fresh_channels(channels)
+        self.states = fresh_channels(channels, int(self.lat[at.P_REFRESH]))
         self.marks = np.zeros((channels, s.blocks), np.uint8)
         self.npu_queue = np.empty((channels, s.npu_queue), np.int64)
         self.pim_queue = np.empty((channels, s.pim_queue), np.int64)
@@ -161,7 +161,7 @@ class Machine:
             self.states, self.marks, self.order, self.lat, self.npu_queue, self.pim_queue, self.wheel, self.wheel_n,
             self.core, self.rules, self.env, self.shape, npu_ops, pim_ops, seq, channel, self.tiles, self.left,
             self.moves, self.steps, self.stores, self.issued, self.running, self.words, self.channels, self.blocks,
-            self.links, npu_times, pim_times, start, start + MAX_CYCLES,
+            self.links, npu_times, pim_times, np.zeros(kernels.S_SIZE, np.int64), start, start + MAX_CYCLES,
         )  # fmt: skip
         self.npu_times.append(npu_times)
         self.pim_times.append(pim_times)

@@ -59,16 +59,14 @@ def make_blocks(
 
 
 @njit(cache=True, nogil=True)
-def tile_box(op: NDArray[np.int64], index: int) -> NDArray[np.int64]:
-    """First and number of tokens, k and outputs of tile `index` (outputs outer, tokens, k inner)."""
+def tile_box(op: NDArray[np.int64], index: int, box: NDArray[np.int64]) -> None:
+    """Put first and number of tokens, k and outputs of tile `index` (outputs outer, tokens, k inner) into `box`."""
     tiles_n, tiles_k = -(-op[O_N] // op[O_TN]), -(-op[O_K] // op[O_TK])
-    box = np.zeros(6, np.int64)
     k, n, m = index % tiles_k, index // tiles_k % tiles_n, index // (tiles_k * tiles_n)
     box[0], box[2], box[4] = n * op[O_TN], k * op[O_TK], m * op[O_TM]
     box[1] = min(op[O_TN], op[O_N] - box[0])
     box[3] = min(op[O_TK], op[O_K] - box[2])
     box[5] = min(op[O_TM], op[O_M] - box[4])
-    return box
 
 
 @njit(cache=True, nogil=True)
@@ -82,12 +80,13 @@ def clear_tile(tile: NDArray[np.int64], issued: NDArray[np.int64], running: NDAr
 @njit(cache=True, nogil=True)
 def build_npu_tile(
     op: NDArray[np.int64], index: int, tile: NDArray[np.int64], moves: NDArray[np.int64], steps: NDArray[np.int64],
-    stores: NDArray[np.int64], rules: NDArray[np.int64],
+    stores: NDArray[np.int64], rules: NDArray[np.int64], box: NDArray[np.int64],
 ) -> None:  # fmt: skip
-    """The program of one NPU tile."""
+    """The program of one NPU tile; `box` is scratch."""
     if op[O_KIND] == npu.GEMM:
         whole = op[O_N : O_M + 1]
-        npu.gemm_program(tile, moves, steps, stores, rules, tile_box(op, index), whole)
+        tile_box(op, index, box)
+        npu.gemm_program(tile, moves, steps, stores, rules, box, whole)
     else:
         first = index * op[O_TN]
         rows = min(op[O_TN], op[O_N] - first)
@@ -104,7 +103,7 @@ def issue_npu_tile(
     """Build a tile and, unless loads leave in turn, hand all of them to the memory in this cycle."""
     tile = tiles[slot]
     clear_tile(tile, issued[slot], running[slot])
-    build_npu_tile(op, index, tile, moves[slot], steps[slot], stores[slot], rules)
+    build_npu_tile(op, index, tile, moves[slot], steps[slot], stores[slot], rules, links[0])
     left[slot, : tile[npu.T_GROUPS]] = 1  # until its load leaves
     for at_move in range(tile[npu.T_MOVES]):
         if not moves[slot, at_move, 0]:
@@ -180,7 +179,7 @@ def issue_pim_tile(
     env: NDArray[np.int64], op: NDArray[np.int64], shape: NDArray[np.int64], all_seq: NDArray[np.int64],
     all_channel: NDArray[np.int64], tiles: NDArray[np.int64], left: NDArray[np.int64], steps: NDArray[np.int64],
     stores: NDArray[np.int64], issued: NDArray[np.int64], running: NDArray[np.int64], words: NDArray[np.int64],
-    channels: NDArray[np.int64],
+    channels: NDArray[np.int64], links: NDArray[np.int64],
 ) -> None:  # fmt: skip
     """Build the PIM operator's commands, its vector work and stores; `send_commands` hands the commands over."""
     slot = PIM_SLOT
@@ -189,9 +188,9 @@ def issue_pim_tile(
     seq = all_seq[op[O_N] : op[O_N] + op[O_K]]
     channel = all_channel[op[O_N] : op[O_N] + op[O_K]]
     if op[O_KIND] == KEY:
-        n = key_program(words, channels, left[slot], shape, seq, channel, slot)
+        n = key_program(words, channels, left[slot], shape, seq, channel, links[0], slot)
     else:
-        n = value_program(words, channels, left[slot], shape, seq, channel, slot)
+        n = value_program(words, channels, left[slot], shape, seq, channel, links[0], slot)
     env[E_SENT] = 0
     env[E_TO_SEND] = n
     loads = 0

@@ -22,6 +22,9 @@ def push_request(
     """The core hands one request to a channel's network port (side 0: NPU, 1: PIM)."""
     state = states[channel]
     at_most = queue.shape[1]
+    if state[at.HANDED_AT + side] != now:
+        state[at.HANDED_AT + side] = now
+        state[at.HANDED_BEFORE + side] = state[at.PUSHED + side]
     queue[channel, state[at.PUSHED + side] & (at_most - 1)] = word
     state[at.PUSHED + side] += 1
     if state[at.PUSHED + side] - state[at.TAKEN + side] > at_most:

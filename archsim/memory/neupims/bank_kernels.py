@@ -56,6 +56,12 @@ def push_mixed(state: NDArray[np.int64], half: int, tag: int) -> None:
 
 
 @njit(cache=True, nogil=True)
+def entry_row(state: NDArray[np.int64], bank: int) -> int:
+    """The row that the head of a bank queue wants; the queue is not empty."""
+    return int((state[at.ENTRIES + at.BANK_QUEUE * bank + state[at.HEAD + bank]] & 0xFFFFFFFF) >> 10)
+
+
+@njit(cache=True, nogil=True)
 def note_bank(state: NDArray[np.int64], bank: int) -> None:
     """Bring the bank's bits in the masks up to date after anything about its queue or row has changed."""
     bit = 1 << bank
@@ -71,7 +77,7 @@ def note_bank(state: NDArray[np.int64], bank: int) -> None:
         state[at.CAN_WRITE] |= bit
     if row < 0 or reads + writes == 0:
         state[at.ROW_WORK] |= bit
-    elif state[at.COLUMNS + bank] >= 4 and state[at.NODES + 3 * state[at.HEAD + bank]] >> 10 != row:
+    elif state[at.COLUMNS + bank] >= 4 and entry_row(state, bank) != row:
         state[at.ROW_WORK] |= bit
 
 
@@ -79,17 +85,8 @@ def note_bank(state: NDArray[np.int64], bank: int) -> None:
 def enqueue(state: NDArray[np.int64], block: int, write: int, tag: int) -> None:
     """Append to the queue of the block's bank."""
     bank = (block >> 4) & 31
-    node = state[at.FREE]
-    place = at.NODES + 3 * node
-    state[at.FREE] = state[place + 2]
-    state[place] = block << 1 | write
-    state[place + 1] = tag
-    state[place + 2] = -1
-    if state[at.LENGTH + bank] == 0:
-        state[at.HEAD + bank] = node
-    else:
-        state[at.NODES + 3 * state[at.TAIL + bank] + 2] = node
-    state[at.TAIL + bank] = node
+    slot = (state[at.HEAD + bank] + state[at.LENGTH + bank]) & (at.BANK_QUEUE - 1)
+    state[at.ENTRIES + at.BANK_QUEUE * bank + slot] = tag << 32 | block << 1 | write
     state[at.LENGTH + bank] += 1
     state[at.QUEUED] += 1
     if state[at.ROW + bank] == block >> 9:
@@ -104,13 +101,16 @@ def count_hits(state: NDArray[np.int64], bank: int) -> None:
     hits = 0
     writes = 0
     row = state[at.ROW + bank]
-    node = state[at.HEAD + bank]
-    for _ in range(state[at.LENGTH + bank]):
-        word = state[at.NODES + 3 * node]
-        if word >> 10 == row:
-            hits += 1
-            writes += word & 1
-        node = state[at.NODES + 3 * node + 2]
+    base, head = at.ENTRIES + at.BANK_QUEUE * bank, state[at.HEAD + bank]
+    tail = head + state[at.LENGTH + bank]
+    for slot in range(head, min(tail, at.BANK_QUEUE)):
+        hit = ((state[base + slot] & 0xFFFFFFFF) >> 10) == row
+        hits += hit
+        writes += hit & state[base + slot] & 1
+    for slot in range(0, tail - at.BANK_QUEUE):
+        hit = ((state[base + slot] & 0xFFFFFFFF) >> 10) == row
+        hits += hit
+        writes += hit & state[base + slot] & 1
     state[at.READ_HITS + bank] = hits - writes
     state[at.WRITE_HITS + bank] = writes
     note_bank(state, bank)
@@ -153,28 +153,23 @@ def precharge(state: NDArray[np.int64], lat: NDArray[np.int64], bank: int, now: 
 
 @njit(cache=True, nogil=True)
 def take_hit(state: NDArray[np.int64], bank: int, reads: bool, writes: bool) -> int:
-    """Unlink the first queued hit of an allowed type and return its node; there is one."""
+    """Take the first queued hit of an allowed type out of its ring and return it; there is one."""
     row = state[at.ROW + bank]
-    before = -1
-    node = state[at.HEAD + bank]
+    base, head = at.ENTRIES + at.BANK_QUEUE * bank, state[at.HEAD + bank]
+    slot = head
     while True:
-        word = state[at.NODES + 3 * node]
-        if word >> 10 == row and ((writes and word & 1) or (reads and not word & 1)):
+        word = state[base + slot]
+        if (word & 0xFFFFFFFF) >> 10 == row and ((writes and word & 1) or (reads and not word & 1)):
             break
-        before = node
-        node = state[at.NODES + 3 * node + 2]
-    following = state[at.NODES + 3 * node + 2]
-    if before < 0:
-        state[at.HEAD + bank] = following
-    else:
-        state[at.NODES + 3 * before + 2] = following
-    if following < 0:
-        state[at.TAIL + bank] = before
+        slot = (slot + 1) & (at.BANK_QUEUE - 1)
+    while slot != head:  # those in front move up
+        before = (slot - 1) & (at.BANK_QUEUE - 1)
+        state[base + slot] = state[base + before]
+        slot = before
+    state[at.HEAD + bank] = (head + 1) & (at.BANK_QUEUE - 1)
     state[at.LENGTH + bank] -= 1
     state[at.QUEUED] -= 1
-    state[at.NODES + 3 * node + 2] = state[at.FREE]
-    state[at.FREE] = node
-    return int(node)
+    return int(word)
 
 
 @njit(cache=True, nogil=True)
@@ -212,9 +207,8 @@ def column_command(
     """READ or WRITE the first queued hit of `bank` whose type may go."""
     if state[at.LENGTH + bank] >= at.BANK_QUEUE:
         state[at.READS_STUCK] = 0
-    node = take_hit(state, bank, reads, writes)
-    word = state[at.NODES + 3 * node]
-    block = word >> 1
+    word = take_hit(state, bank, reads, writes)
+    block = (word & 0xFFFFFFFF) >> 1
     state[at.COLUMNS + bank] += 1
     if word & 1:
         after_write(state, lat, bank, now)
@@ -223,7 +217,7 @@ def column_command(
         state[at.COUNTS + at.N_WRITE] += 1
     else:
         after_read(state, lat, bank, now)
-        answer_read(state, lat, marks, block, state[at.NODES + 3 * node + 1], now)
+        answer_read(state, lat, marks, block, word >> 32, now)
         state[at.READ_HITS + bank] -= 1
         state[at.COUNTS + at.N_READ] += 1
     note_bank(state, bank)
@@ -239,7 +233,7 @@ def row_command(state: NDArray[np.int64], lat: NDArray[np.int64], bank: int, lim
         ready = activate_clock(state, lat, bank)
         if ready > now:
             return int(ready)
-        activate(state, lat, bank, state[at.NODES + 3 * state[at.HEAD + bank]] >> 10, now)
+        activate(state, lat, bank, entry_row(state, bank), now)
     else:
         if limited and budget <= lat[at.P_RP] + lat[at.P_RCD]:
             return at.FAR

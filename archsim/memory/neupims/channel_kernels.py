@@ -57,12 +57,14 @@ def answers(state: NDArray[np.int64], wheel: NDArray[np.int64], wheel_n: NDArray
 @njit(cache=True, nogil=True)
 def issue(state: NDArray[np.int64], lat: NDArray[np.int64], marks: NDArray[np.uint8], now: int) -> None:
     """At most one command on the command bus: refresh, then PIM, then memory."""
-    if now > 0 and now % lat[at.P_REFRESH] == 0:
+    if now == state[at.NEXT_REFRESH]:
         state[at.REF_PENDING] += 1
         state[at.NEXT_SCAN] = 0
+        state[at.NEXT_REFRESH] += lat[at.P_REFRESH]
     commands = state[at.PIM_MOVED] - state[at.PIM_ISSUED]
     if commands > 0:
-        state[at.PIM_BUSY_TIME] += 1
+        state[at.PIM_BUSY_TIME] += now - state[at.LAST_CLOCK]  # also the clocks without events before this one
+    state[at.LAST_CLOCK] = now
     if state[at.REF_PENDING] > 0:
         rank = state[at.REF_RANK]
         if not refresh_step(state, lat, now):
@@ -245,6 +247,12 @@ def accept_read(
 
 
 @njit(cache=True, nogil=True)
+def visible(state: NDArray[np.int64], side: int, now: int) -> int:
+    """Requests that the core has pushed by cycle `now`; it may be a cycle ahead."""
+    return int(state[(at.PUSHED if state[at.HANDED_AT + side] <= now else at.HANDED_BEFORE) + side])
+
+
+@njit(cache=True, nogil=True)
 def network_half(
     state: NDArray[np.int64], lat: NDArray[np.int64], marks: NDArray[np.uint8], npu: NDArray[np.int64],
     pim: NDArray[np.int64], order: NDArray[np.uint8], half: int,
@@ -252,7 +260,7 @@ def network_half(
     """Half clock `half` of the network: core to shared FIFO, memory side to controller, FIFO to memory side."""
     before = state[at.NET_ENTERED]
     for side in range(2):
-        if state[at.PUSHED + side] > state[at.ENTERED + side]:
+        if visible(state, side, half >> 1) > state[at.ENTERED + side]:
             state[at.ENTERED + side] += 1
             order[state[at.NET_ENTERED] & (order.size - 1)] = side
             state[at.NET_ENTERED] += 1
@@ -279,15 +287,56 @@ def network_half(
 
 
 @njit(cache=True, nogil=True)
-def set_wake(state: NDArray[np.int64], lat: NDArray[np.int64], now: int) -> None:
+def network_stuck(state: NDArray[np.int64], lat: NDArray[np.int64], pim: NDArray[np.int64]) -> bool:
+    """Can no request move in the network until the controller takes a PIM command?"""
+    if state[at.PUSHED] > state[at.ENTERED] or state[at.PUSHED + 1] > state[at.ENTERED + 1]:
+        return False
+    if state[at.NET_TAKEN] == state[at.NET_ENTERED]:
+        return True
+    if state[at.NET_ARRIVED] < state[at.NET_ENTERED] or state[at.TAKEN] < state[at.ARRIVED]:
+        return False
+    waiting = state[at.READS] if lat[at.P_SINGLE] else state[at.PIM_TAKEN] - state[at.PIM_MOVED]
+    return bool(waiting >= at.QUEUE and pim[state[at.TAKEN + 1] & (pim.size - 1)] & 15 > at.WRITE)
+
+
+@njit(cache=True, nogil=True)
+def transactions_stuck(state: NDArray[np.int64], lat: NDArray[np.int64]) -> bool:
+    """Can no transaction move until a PIM command issues?"""
+    if state[at.DRAIN] or state[at.WRITES] > 8 or state[at.LOCK]:
+        return False
+    full = state[at.PIM_MOVED] - state[at.PIM_ISSUED] >= at.PIM_QUEUE
+    if not lat[at.P_SINGLE]:
+        return bool(state[at.READS] == 0 and (full or state[at.PIM_TAKEN] == state[at.PIM_MOVED]))
+    if state[at.READS] and not full:
+        return False
+    for index in range(state[at.READS]):
+        if state[at.READ_Q + 2 * index] >= 0:
+            return False
+    return True
+
+
+@njit(cache=True, nogil=True)
+def pim_wake(state: NDArray[np.int64], now: int) -> int:
+    """A clock before which the PIM command queue surely issues nothing."""
+    if state[at.PIM_MOVED] == state[at.PIM_ISSUED] or state[at.SKIP]:
+        return at.FAR
+    if state[at.GWRITE_DONE] >= 0:
+        return int(state[at.GWRITE_DONE])
+    kind = state[at.PIM_Q + (state[at.PIM_ISSUED] & (at.PIM_RING - 1))] & 15
+    return int(state[at.PIM_NEXT]) if kind >= at.COMPS and not state[at.GWRITING] else now + 1
+
+
+@njit(cache=True, nogil=True)
+def set_wake(state: NDArray[np.int64], lat: NDArray[np.int64], pim: NDArray[np.int64], now: int) -> None:
     """The next clock at which anything can happen in this channel."""
-    idle = state[at.NET_TAKEN] == state[at.NET_ENTERED] and state[at.REF_PENDING] == 0
-    idle = idle and state[at.PUSHED] == state[at.ENTERED] and state[at.PUSHED + 1] == state[at.ENTERED + 1]
-    idle = idle and state[at.READS] == 0 and state[at.QUEUED] == 0 and state[at.DRAIN] == 0
-    idle = idle and state[at.PIM_TAKEN] == state[at.PIM_ISSUED]
     wake = now + 1
-    if idle and state[at.WRITES] <= 8:
-        wake = (now // lat[at.P_REFRESH] + 1) * lat[at.P_REFRESH]
+    if (
+        state[at.QUEUED] == 0
+        and state[at.REF_PENDING] == 0
+        and network_stuck(state, lat, pim)
+        and transactions_stuck(state, lat)
+    ):
+        wake = min(state[at.NEXT_REFRESH], pim_wake(state, now))
         if state[at.FAST_HEAD] < state[at.FAST_TAIL]:
             wake = min(wake, state[at.FAST + 2 * (state[at.FAST_HEAD] & (at.RESPONSES - 1))])
         if state[at.SLOW_HEAD] < state[at.SLOW_TAIL]:
@@ -311,4 +360,21 @@ def channel_clock(
     ):
         network_half(state, lat, marks, npu, pim, order, 2 * now)
         network_half(state, lat, marks, npu, pim, order, 2 * now + 1)
-    set_wake(state, lat, now)
+    set_wake(state, lat, pim, now)
+
+
+@njit(cache=True, nogil=True)
+def run_channels(
+    states: NDArray[np.int64], lat: NDArray[np.int64], marks: NDArray[np.uint8], npu: NDArray[np.int64],
+    pim: NDArray[np.int64], order: NDArray[np.uint8], wheel: NDArray[np.int64], wheel_n: NDArray[np.int64], start: int,
+    end: int,
+) -> None:  # fmt: skip
+    """Clocks start to end (not included) of every channel, one channel after the other.
+
+    A channel reaches the core at the earliest two cycles later, so that two clocks in a row keep it in the cache.
+    """
+    for index in range(states.shape[0]):
+        state = states[index]
+        for now in range(start, end):
+            if state[at.WAKE] <= now:
+                channel_clock(state, lat, marks[index], npu[index], pim[index], order[index], wheel, wheel_n, now)

@@ -91,8 +91,8 @@ def _distances(t: NeupimsTiming, single: bool) -> dict[int, int]:
     }
 
 
-def fresh_channels(channels: int) -> NDArray[np.int64]:
-    """(channels, STATE_SIZE) state at clock 0: everything closed and empty."""
+def fresh_channels(channels: int, refresh_clocks: int) -> NDArray[np.int64]:
+    """(channels, STATE_SIZE) state at clock 0: everything closed and empty, a refresh due every `refresh_clocks`."""
     states = np.zeros((channels, at.STATE_SIZE), np.int64)
     states[:, at.WINDOW : at.WINDOW + 8] = -at.FAR // 2
     states[:, at.ROW : at.ROW + 2 * at.BANKS] = -1
@@ -100,7 +100,7 @@ def fresh_channels(channels: int) -> NDArray[np.int64]:
     states[:, at.FIRST_COMP] = 1
     states[:, at.LAST_BANK] = at.BANKS - 1
     states[:, at.LAST_SLOT] = -1
-    states[:, at.NODES + 2 :: 3] = np.append(np.arange(1, at.POOL), -1)
+    states[:, at.NEXT_REFRESH] = refresh_clocks
     return states
 
 

@@ -14,8 +14,7 @@ BANK_QUEUE = 128  # entries of one bank queue
 QUEUE = 32  # entries of the read, write and PIM transaction queues
 PIM_QUEUE = 128  # entries of the PIM command queue
 PIM_RING = 256  # holds PIM transactions and PIM commands, in order
-RESPONSES = 1024  # ring of answers under way
-POOL = BANKS * BANK_QUEUE
+RESPONSES = 256  # ring of answers under way
 SHARED = 2048  # reads answered together with an equal pending one
 FAR = 1 << 60
 
@@ -31,7 +30,7 @@ READRES = 6
 # ---- scalars
 REF_PENDING, REF_RANK, SKIP, BUDGET, GWRITING, GWRITE_DONE, GWRITE_TAG = 0, 1, 2, 3, 4, 5, 6
 DRAIN, LOCK, LAST_BANK, READS, WRITES, NEXT_SCAN, READS_STUCK = 7, 8, 9, 10, 11, 12, 13
-PIM_TAKEN, PIM_MOVED, PIM_ISSUED, QUEUED, FREE = 14, 15, 16, 17, 18
+PIM_TAKEN, PIM_MOVED, PIM_ISSUED, QUEUED, NEXT_REFRESH = 14, 15, 16, 17, 18
 SLOW_HEAD, SLOW_TAIL, FAST_HEAD, FAST_TAIL, LAST_SLOT, WAKE = 19, 20, 21, 22, 23, 24
 PIM_MODE, HEADER_ROW, RESULTS_LEFT, FIRST_COMP, PIM_NEXT, GWRITES_PENDING = (
     25,
@@ -55,14 +54,16 @@ ROW_WORK, CAN_READ, CAN_WRITE = 61, 62, 63  # bit masks of banks: head needs ACT
 COUNTS = 64  # command counters, see N_* below
 N_READ, N_WRITE, N_ACT, N_PRE, N_REF, N_GWRITE, N_GACT, N_COMP, N_READRES, N_PIM_PRE = range(10)
 # ---- earliest issue: per channel, rank, bank group, bank
-C_READ, C_WRITE, C_COMPS, C_GWRITE, C_PRE, C_GACT, C_READRES = range(80, 87)
+C_READ, C_WRITE, C_COMPS, C_GWRITE, C_PRE, C_GACT, C_READRES, C_PIM_PRE = range(80, 88)
 R_READ, R_WRITE, R_ACT, R_GACT, R_REF = 88, 90, 92, 94, 96
 G_READ, G_ACT, G_GACT = 100, 108, 116
 WINDOW = 124  # last four ACTs of each rank, and where the oldest is
 WINDOW_AT = 132
 B_READ, B_WRITE, B_PRE, B_ACT, B_GACT, B_PIM_PRE = 136, 168, 200, 232, 264, 296
 # ---- banks
-ROW, PIM_ROW, COLUMNS, HEAD, TAIL, LENGTH, READ_HITS, WRITE_HITS = 328, 360, 392, 424, 456, 488, 520, 552
+ROW, PIM_ROW, COLUMNS, HEAD, LENGTH, READ_HITS, WRITE_HITS = 328, 360, 392, 424, 456, 488, 520
+HANDED_AT, HANDED_BEFORE = 552, 554  # per side: cycle of the core's last push, and all pushes before that cycle
+LAST_CLOCK = 556
 # ---- queues
 READ_Q = 584  # (block, tag)
 WRITE_Q = READ_Q + 2 * QUEUE
@@ -71,8 +72,8 @@ SLOW = PIM_Q + PIM_RING  # (due, tag): answers a fixed 16 clocks after issue
 FAST = SLOW + 2 * RESPONSES  # (due, tag): posted writes, single COMPs
 MIXED = FAST + 2 * RESPONSES  # tags waiting for an answer on GWRITE's address, in order of acceptance
 SHARE = MIXED + 2 * RESPONSES  # (block, tag)
-NODES = SHARE + 2 * SHARED  # (block << 1 | write, tag, next)
-STATE_SIZE = NODES + 3 * POOL
+ENTRIES = SHARE + 2 * SHARED  # a ring per bank of tag << 32 | block << 1 | write
+STATE_SIZE = ENTRIES + BANKS * BANK_QUEUE
 
 # ---- latency table
 (

@@ -56,7 +56,7 @@ def refresh_step(state: NDArray[np.int64], lat: NDArray[np.int64], now: int) -> 
                 return True
         elif state[at.PIM_ROW + bank] >= 0:
             closed = False
-            if state[at.B_PIM_PRE + bank] <= now:
+            if max(state[at.B_PIM_PRE + bank], state[at.C_PIM_PRE]) <= now:
                 pim_precharge(state, lat, bank, now)
                 return True
     if not closed or state[at.R_REF + rank] > now:
@@ -75,8 +75,9 @@ def refresh_step(state: NDArray[np.int64], lat: NDArray[np.int64], now: int) -> 
 @njit(cache=True, nogil=True)
 def guard(state: NDArray[np.int64], lat: NDArray[np.int64], estimate: int, now: int) -> bool:
     """Does work of `estimate` clocks end before the next refresh? The remaining slack is the memory's budget."""
-    interval = lat[at.P_REFRESH]
-    slack = interval - (now + 1) % interval
+    slack = state[at.NEXT_REFRESH] - (now + 1)
+    if slack == 0:
+        slack = lat[at.P_REFRESH]
     state[at.NEXT_SCAN] = 0
     if estimate >= slack:
         state[at.SKIP] = 1
@@ -152,7 +153,7 @@ def header_step(state: NDArray[np.int64], lat: NDArray[np.int64], word: int, row
                 if max(state[at.B_PRE + bank], state[at.C_PRE]) <= now:
                     precharge(state, lat, bank, now)
                     return ISSUED
-            elif state[at.B_PIM_PRE + bank] <= now:
+            elif max(state[at.B_PIM_PRE + bank], state[at.C_PIM_PRE]) <= now:
                 pim_precharge(state, lat, bank, now)
                 return ISSUED
     if others > 0:

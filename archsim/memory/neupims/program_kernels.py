@@ -53,14 +53,17 @@ def put_composite(
 @njit(cache=True, nogil=True)
 def key_program(
     words: NDArray[np.int64], channels: NDArray[np.int64], left: NDArray[np.int64], shape: NDArray[np.int64],
-    seq: NDArray[np.int64], channel: NDArray[np.int64], slot: int,
+    seq: NDArray[np.int64], channel: NDArray[np.int64], rows: NDArray[np.int64], slot: int,
 ) -> int:  # fmt: skip
-    """K.q of all requests: fills the flat program and the answers each (request, head) awaits; returns its length."""
+    """K.q of all requests: fills the flat program and the answers each (request, head) awaits; returns its length.
+
+    rows  (channels,) scratch
+    """
     heads, per_row = shape[A_HEADS], max(1, shape[A_ROW_ELEMENTS] // shape[A_HEAD_DIM])
     comps = -(-shape[A_HEAD_DIM] // shape[A_LANE])
     plain = slot << SLOT | PLAIN
     n = 0
-    rows = np.zeros(channel.max() + 1, np.int64)
+    rows[:] = 0
     for request in range(seq.size):
         where = channel[request]
         tiles = -(-seq[request] // shape[A_BANKS])
@@ -82,14 +85,14 @@ def key_program(
 @njit(cache=True, nogil=True)
 def value_program(
     words: NDArray[np.int64], channels: NDArray[np.int64], left: NDArray[np.int64], shape: NDArray[np.int64],
-    seq: NDArray[np.int64], channel: NDArray[np.int64], slot: int,
+    seq: NDArray[np.int64], channel: NDArray[np.int64], rows: NDArray[np.int64], slot: int,
 ) -> int:  # fmt: skip
     """logits.V of every request: as key_program, answers per (request, head, tile of the head size)."""
     heads, per_row = shape[A_HEADS], shape[A_ROW_ELEMENTS]
     tiles = -(-shape[A_HEAD_DIM] // shape[A_BANKS])
     plain = slot << SLOT | PLAIN
     n = 0
-    rows = np.zeros(channel.max() + 1, np.int64)
+    rows[:] = 0
     for request in range(seq.size):
         where = channel[request]
         chunks = -(-seq[request] // per_row)

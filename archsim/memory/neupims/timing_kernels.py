@@ -137,8 +137,7 @@ def after_composite(state: NDArray[np.int64], lat: NDArray[np.int64], comps: int
     push_back(state, at.C_WRITE, now + lat[at.P_READ_WRITE])
     push_back(state, at.C_GWRITE, now + lat[at.P_BURST])
     push_back(state, at.C_GACT, now + lat[at.P_COMPS_GACT])
-    for bank in range(at.BANKS):
-        push_back(state, at.B_PIM_PRE + bank, now + lat[at.P_READ_PRE])
+    push_back(state, at.C_PIM_PRE, now + lat[at.P_READ_PRE])
 
 
 @njit(cache=True, nogil=True)
