@@ -183,7 +183,7 @@ def core_cycle(
         send_commands(states, pim_queue, env, words, channels, now)
         issue_step(core, rules, PIM_SLOT, tiles, left, steps, issued, running, now)
         progress[S_PIM_DONE] = 1 if tile_done(tiles[PIM_SLOT]) and env[E_SENT] == env[E_TO_SEND] else 0
-    return npu_busy or pim_busy
+    return bool(npu_busy or pim_busy)
 
 
 # Without reference counts (the machine keeps the arrays alive): counting views of them takes a third of the time.
