@@ -16,10 +16,12 @@ from archsim import cachedir  # noqa: F401  (sets NUMBA_CACHE_DIR before any ker
 if TYPE_CHECKING:
     from archsim.config import load as load
     from archsim.cost.evaluation import evaluate as evaluate
+    from archsim.cost.evaluation import evaluate_onnx as evaluate_onnx
     from archsim.explore import explore as explore
     from archsim.memory import simulate_memory as simulate_memory
     from archsim.serving import serve as serve
     from archsim.validation import validate as validate
+    from archsim.workload.onnx_import import load_onnx as load_onnx
 
 __version__ = "0.1.0"
 
@@ -29,6 +31,8 @@ _PUBLIC = {
     "load_system": "archsim.config",
     "load_model": "archsim.config",
     "evaluate": "archsim.cost.evaluation",
+    "load_onnx": "archsim.workload.onnx_import",
+    "evaluate_onnx": "archsim.cost.evaluation",
     "serve": "archsim.serving",
     "explore": "archsim.explore",
     "simulate_memory": "archsim.memory",

@@ -7,6 +7,8 @@ from typing import Any, TypeVar
 
 import click
 
+from archsim.errors import UsageError
+
 F = TypeVar("F", bound=Callable[..., Any])
 _MOST = 10_000_000
 
@@ -35,3 +37,11 @@ def split_overrides(overrides: tuple[str, ...]) -> tuple[list[str], list[str]]:
     """`--set` texts for the system, and those that begin with `workload.` for the workload."""
     of_workload = [text.removeprefix("workload.") for text in overrides if text.startswith("workload.")]
     return [text for text in overrides if not text.startswith("workload.")], of_workload
+
+
+def parse_size(text: str) -> tuple[str, int]:
+    """`NAME=SIZE` of an ONNX file's free dimension. Raises UsageError if it is anything else."""
+    name, equals, size = text.partition("=")
+    if not equals or not (size.isascii() and size.isdigit() and 0 < int(size[:20]) <= _MOST):
+        raise UsageError(f"--set workload.{text}: expected workload.DIMENSION=SIZE with a size from 1 to {_MOST:,}")
+    return name, int(size)

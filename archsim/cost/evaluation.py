@@ -8,7 +8,9 @@ from archsim.cost.bill import machine_bill
 from archsim.cost.evaluate import evaluate_cost
 from archsim.execution.attention import AttentionModel, simulated_attention
 from archsim.execution.evaluation import Evaluation, evaluation
+from archsim.execution.graph_evaluation import GraphEvaluation
 from archsim.results import Cost, Report
+from archsim.workload.onnx_import import OnnxWorkload
 
 
 def evaluate(
@@ -33,6 +35,19 @@ def evaluate(
     """
     found = evaluation(system, model, batch, input_len, output_len, exact, attention)
     return found.report(price(found))
+
+
+def evaluate_onnx(system: System, workload: OnnxWorkload) -> Report:
+    """One pass of an ONNX model, a copy of it on each device of the machine's main unit.
+
+    It stands in the report as the prefill of requests that generate nothing. Raises InfeasibleError if weights and
+    activations do not fit a device.
+    """
+    found = GraphEvaluation(system, workload)
+    seconds = found.step.seconds
+    bill = machine_bill(system)
+    cost = evaluate_cost(bill, found.step.joules / seconds, found.tokens / seconds, system.cost.economics)
+    return found.report(cost)
 
 
 def price(found: Evaluation) -> Cost:
