@@ -32,6 +32,8 @@ COMMANDS = {
     "show": ("show:show", "A preset fully resolved, with sources and derived peaks."),
     "check": ("check:check", "Check description files: one line each, exit 2 at the first wrong one."),
     "schema": ("schema:schema", "JSON schema of a kind of description or of a result."),
+    "cost": ("cost:cost", "What a machine costs to make, buy and run, line by line."),
+    "sensitivity": ("sensitivity:sensitivity", "Which parameter moves latency, energy and cost most."),
     "validate": ("validate:validate", "Compare archsim with folders of reference data."),
     "replicate": ("replicate:replicate", "Published claims of a paper beside ours."),
     "report": ("report:report", "Self-contained HTML page of a saved result."),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from archsim.cost.carbon import die_embodied_kg
 from archsim.cost.die import process_die_cost
+from archsim.cost.engineering import engineering_share_usd
 from archsim.cost.package import package_cost
 from archsim.errors import ConfigError
 from archsim.mapping.capacity import device_capacity_bytes
@@ -79,6 +80,9 @@ def _materials(bill: Cost, economics: Economics) -> dict[str, float]:
     margin = (economics.server.markup - 1) * sum(usd.values())
     if margin:
         usd["margin"] = margin
+    engineering = engineering_share_usd(bill, economics)
+    if engineering:
+        usd["engineering"] = engineering
     for name, part in bill.parts.items():
         usd[name] = usd.get(name, 0.0) + part.price * part.count
     return usd

@@ -30,7 +30,7 @@ def evaluate_cost(
         raise ValueError(f"found {decode_tokens_per_s} tokens/s at {average_power_w} W, expected finite, more than 0")
     purchases = {unit.name: price_unit(unit, economics) for unit in parts}
     capex = _joined({name: purchase.usd for name, purchase in purchases.items()})
-    provisioned, average = _power_w(parts, average_power_w, economics)
+    provisioned, average = power_over_life_w(parts, average_power_w, economics)
     capex_usd = sum(capex.values())
     life = lifetime_cost(capex_usd, provisioned, average, economics.server, economics.facility)
     million_tokens = tokens_over_life(decode_tokens_per_s, economics.server) / 1e6
@@ -51,7 +51,7 @@ def evaluate_cost(
 def usd_per_hour(parts: Sequence[UnitBill], average_power_w: float, economics: Economics) -> float:
     """Lifetime cost of the machine per hour of use."""
     capex_usd = sum(sum(price_unit(unit, economics).usd.values()) for unit in parts)
-    provisioned, average = _power_w(parts, average_power_w, economics)
+    provisioned, average = power_over_life_w(parts, average_power_w, economics)
     life = lifetime_cost(capex_usd, provisioned, average, economics.server, economics.facility)
     return life.total_usd / (economics.server.life * economics.server.utilisation / 3600.0)
 
@@ -64,7 +64,7 @@ def _joined(parts: dict[str, dict[str, float]]) -> dict[str, float]:
     return {f"{unit}.{part}": usd for unit, found in parts.items() for part, usd in found.items()}
 
 
-def _power_w(parts: Sequence[UnitBill], average_power_w: float, economics: Economics) -> tuple[float, float]:
+def power_over_life_w(parts: Sequence[UnitBill], average_power_w: float, economics: Economics) -> tuple[float, float]:
     """(provisioned, mean over the life) watts; provisioned is never below what the machine draws while it works."""
     working = average_power_w + fixed_w(parts)
     provisioned = max(provisioned_w(parts), working)

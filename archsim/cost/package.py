@@ -62,6 +62,12 @@ def package_cost(
     return PackageCost(bumps_usd, middle_usd + substrate_usd, defects, wasted)
 
 
+def package_area_mm2(package: Package, chips_mm2: float) -> float:
+    """Substrate area under chips of that area."""
+    middle = package.interposer.area_factor if package.interposer is not None else 1.0
+    return chips_mm2 * middle * package.substrate_area_factor
+
+
 def _substrate_usd(package: Package, below_mm2: float, dies: int) -> float:
     """A substrate under several dies needs more wiring layers the larger it is."""
     area_mm2 = below_mm2 * package.substrate_area_factor

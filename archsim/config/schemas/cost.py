@@ -61,6 +61,15 @@ class Cost(Preset):
     memory: MemoryPart | None = None
     package: Assembly | None = None
     packages: int = Field(default=0, ge=0, le=1000, description="packaged chips, for carbon")
+    volume: float | None = Field(
+        default=None,
+        gt=0,
+        le=1e12,
+        description="devices that share the engineering; none: economics.engineering.volume",
+    )
+    engineering: Usd | None = Field(
+        default=None, ge=0, description="one-time engineering cost where it is known; none: by economics.engineering"
+    )
     parts: dict[Name, Part] = Field(default_factory=dict, description="everything bought ready-made")
 
     @model_validator(mode="after")

@@ -29,6 +29,9 @@ class Process(Config):
     gases_95_g_per_cm2: float = Field(ge=0, description="ACT's GPA at 95 % abatement, g CO2e")
     gases_99_g_per_cm2: float = Field(ge=0, description="ACT's GPA at 99 % abatement, g CO2e")
     materials_g_per_cm2: float = Field(ge=0, description="ACT's MPA, g CO2e")
+    engineering: Usd | None = Field(
+        default=None, gt=0, description="design, verification, masks and first tape-out of a chip of the reference area"
+    )
 
 
 class MemoryTechnology(Config):
@@ -74,6 +77,22 @@ class Package(Config):
     bond_yield: Fraction = Field(gt=0, le=1, description="of placing one die")
     final_yield: Fraction = Field(default=1.0, gt=0, le=1, description="of placing the interposer on the substrate")
     interposer: Interposer | None = None
+
+
+class Engineering(Config):
+    """One-time engineering of a chip and its package, in the form of Chiplet Actuary (DAC 2022).
+
+    chip = process.engineering * (1 - area_share + area_share * area / reference_area); the package costs a fixed sum
+    and a sum per area. Paid once, so shared out over `volume` devices.
+    """
+
+    reference_area_mm2: float = Field(default=300.0, gt=0)
+    area_share: Fraction = Field(default=0.8, ge=0, le=1, description="share that grows with the area")
+    package: Usd = Field(default=0.0, ge=0)
+    package_usd_per_mm2: float = Field(default=0.0, ge=0, description="of package (substrate) area")
+    volume: float | None = Field(
+        default=None, gt=0, le=1e12, description="devices made, where a bill names none; none: not charged"
+    )
 
 
 class Facility(Config):
@@ -122,6 +141,7 @@ class Economics(Preset):
     processes: dict[Name, Process] = Field(min_length=1)
     memories: dict[Name, MemoryTechnology] = Field(min_length=1)
     packages: dict[Name, Package] = Field(default_factory=dict)
+    engineering: Engineering = Engineering()
     carbon: Carbon
 
     def process(self, name: str) -> Process:
