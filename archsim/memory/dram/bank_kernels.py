@@ -16,10 +16,10 @@ Array = NDArray[np.int64]
 
 
 @inner
-def ready_at(s: Array, b: int, f: int) -> int:
+def ready_at(s: Array, b: int, f: int, m: int) -> int:
     """Earliest tick of a command of class `f` to bank `b`: the latest over its path."""
     t = max(s[b + f], s[(s[b + lay.B_PATH] & lay.AT) + f], s[(s[b + lay.B_PATH + 3] & lay.AT) + f])
-    if s[lay.G_DEEP] != 0:  # several ranks, pseudo channels or stacks; else their rules are folded into the channel's
+    if m & lay.M_DEEP:  # several ranks, pseudo channels or stacks; else their rules are folded into the channel's
         t = max(t, s[(s[b + lay.B_PATH + 1] & lay.AT) + f], s[(s[b + lay.B_PATH + 2] & lay.AT) + f])
     return int(t)
 
@@ -31,10 +31,10 @@ def scope_ready_at(s: Array, b: int, f: int) -> int:
 
 
 @inner
-def class_bound(s: Array, o: int, f: int) -> int:
+def class_bound(s: Array, o: int, f: int, m: int) -> int:
     """No bank of the channel is ready for class `f` before this tick."""
     t = s[o + lay.NODE + f]
-    if s[lay.G_N1] > 1:
+    if m & lay.M_DEEP:
         low = s[o + lay.NODE1 + f]
         for k in range(1, s[lay.G_N1]):
             low = min(low, s[o + lay.NODE1 + 8 * k + f])
@@ -43,14 +43,14 @@ def class_bound(s: Array, o: int, f: int) -> int:
 
 
 @inner
-def list_add(s: Array, o: int, d: int, c: int, b: int) -> None:
+def list_add(s: Array, o: int, d: int, c: int, b: int, m: int) -> None:
     """Put bank `b` into a candidate list, with its ready time."""
     q = d * 3 + c
     f = d
     if c > 0:
         f = c + 1  # F_ACT, F_PRE
-    ready = ready_at(s, b, f)
-    if c == 2 and s[b + lay.B_ACTIVE] > 0 and s[lay.G_CLOSED] == 0:
+    ready = ready_at(s, b, f, m)
+    if c == 2 and s[b + lay.B_ACTIVE] > 0 and m & lay.M_CLOSED == 0:
         ready = lay.INF  # guarded until the activated request is served: `remove_active` puts the real time
     p = b + lay.B_POS + q
     n = s[p]
@@ -88,7 +88,7 @@ def list_remove(s: Array, o: int, d: int, c: int, b: int) -> None:
 
 
 @inner
-def rescan(s: Array, o: int, b: int, d: int) -> None:
+def rescan(s: Array, o: int, b: int, d: int, m: int) -> None:
     """After a change of the bank's state: find its oldest hit and oldest other request, and its lists."""
     e = b + lay.B_LIST + 4 * d
     i = s[e + lay.B_HEAD]
@@ -114,13 +114,13 @@ def rescan(s: Array, o: int, b: int, d: int) -> None:
     for c in range(s[lay.G_THREE]):
         c &= 3
         if (hit if c == 0 else miss) != lay.NO_KEY and (row < 0) == (c == 1):
-            list_add(s, o, d, c, b)
+            list_add(s, o, d, c, b, m)
         else:
             list_remove(s, o, d, c, b)
 
 
 @inner
-def set_row(s: Array, o: int, b: int, row: int, t: int) -> None:
+def set_row(s: Array, o: int, b: int, row: int, t: int, m: int) -> None:
     """Open (row >= 0), begin to open or close bank `b`, after the constraints of the command were applied."""
     before = s[b + lay.B_ROW]
     s[b + lay.B_ROW] = row
@@ -133,8 +133,8 @@ def set_row(s: Array, o: int, b: int, row: int, t: int) -> None:
         s[o + lay.H_OPEN + n1] -= 1
         if s[o + lay.H_OPEN + n1] == 0:
             s[o + lay.H_BUSY + n1] += t - s[o + lay.H_SINCE + n1]
-    if row == lay.CLOSED:
-        if s[lay.G_CLOSED] > 0 and s[b + lay.B_ACC] >= s[lay.G_CLOSED] and s[b + lay.B_QUEUED] == 0:
+    if row == lay.CLOSED and m & lay.M_CLOSED:
+        if s[b + lay.B_ACC] >= s[lay.G_CLOSED] and s[b + lay.B_QUEUED] == 0:
             s[o + lay.H_POLICY_N] -= 1
         s[b + lay.B_ACC] = 0
         s[b + lay.B_QUEUED] = 0
@@ -142,7 +142,7 @@ def set_row(s: Array, o: int, b: int, row: int, t: int) -> None:
         d &= 1
         e = b + lay.B_LIST + 4 * d
         if s[e + lay.B_HEAD] >= 0 or s[e + lay.B_HIT] != lay.NO_KEY or s[e + lay.B_MISS] != lay.NO_KEY:
-            rescan(s, o, b, d)
+            rescan(s, o, b, d, m)
 
 
 @inner
@@ -182,12 +182,15 @@ def next_hit(s: Array, o: int, b: int, d: int, i: int) -> None:
 def apply_constraints(s: Array, o: int, command: int, b: int, t: int) -> None:
     """`command` issues to bank `b` (or its scope) at `t`: raise the earliest ticks of what follows."""
     for k in range(s[lay.G_ROWS + command], s[lay.G_ROWS + command + 1]):
-        at = (lay.G_TABLE + 2 * k) & lay.AT
-        code = s[at] & lay.AT
-        i = (s[b + lay.B_PATH + (code >> 3)] & lay.AT) + (code & 7)
-        v = t + s[at + 1]
-        if s[i] < v:
-            s[i] = v
+        i = s[(b + lay.B_PATH + s[(lay.G_LEVEL + k) & lay.AT]) & lay.AT] & lay.AT
+        r = (lay.G_TABLE + 8 * k) & lay.AT
+        # all classes at once, without branches: loads before stores, so that the compiler can use vectors
+        v0, v1, v2, v3 = t + s[r], t + s[r + 1], t + s[r + 2], t + s[r + 3]
+        v4, v5, v6, v7 = t + s[r + 4], t + s[r + 5], t + s[r + 6], t + s[r + 7]
+        v0, v1, v2, v3 = max(v0, s[i]), max(v1, s[i + 1]), max(v2, s[i + 2]), max(v3, s[i + 3])
+        v4, v5, v6, v7 = max(v4, s[i + 4]), max(v5, s[i + 5]), max(v6, s[i + 6]), max(v7, s[i + 7])
+        s[i], s[i + 1], s[i + 2], s[i + 3] = v0, v1, v2, v3
+        s[i + 4], s[i + 5], s[i + 6], s[i + 7] = v4, v5, v6, v7
     for k in range(s[lay.G_EXTRA + command], s[lay.G_EXTRA + command + 1]):
         x = (lay.G_XTABLE + 5 * k) & lay.AT
         if s[x] == 1:

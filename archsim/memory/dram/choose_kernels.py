@@ -18,7 +18,7 @@ Array = NDArray[np.int64]
 
 
 @inner
-def scan(s: Array, o: int, d: int, c: int, t: int) -> int:
+def scan(s: Array, o: int, d: int, c: int, t: int, m: int) -> int:
     """Key of the oldest candidate of class `c` that is ready at `t`, or NO_KEY; sets the class's lower bound.
 
     For classes 1 and 2 the bound leaves out the candidate returned: the caller must restore it if that does not issue.
@@ -31,13 +31,13 @@ def scan(s: Array, o: int, d: int, c: int, t: int) -> int:
     if c > 0:
         f = c + 1
         field += 1  # B_MISS
-    best, low, best_ready, deep = lay.NO_KEY, lay.INF, lay.INF, s[lay.G_DEEP] != 0
+    best, low, best_ready = lay.NO_KEY, lay.INF, lay.INF
     for k in range(n):
         at = (e + 2 * k) & lay.AT
         ready = s[at + 1]
         if ready <= t:
             b = s[at] & lay.AT
-            if deep:  # most candidates of a rank or pseudo channel that must wait wait for the same rule
+            if m & lay.M_DEEP:  # most candidates of a rank or pseudo channel that must wait wait for the same rule
                 ready = s[(s[b + lay.B_PATH + 1] & lay.AT) + f]
                 if ready > t:
                     s[at + 1] = ready
@@ -45,11 +45,11 @@ def scan(s: Array, o: int, d: int, c: int, t: int) -> int:
                     continue
             if c == 2 and s[b + lay.B_ACTIVE] > 0 and s[o + lay.H_ACTIVE_N] > 0:
                 continue  # guarded: an activated request waits for this row
-            ready = ready_at(s, b, f)
+            ready = ready_at(s, b, f, m)
             s[at + 1] = ready
             if ready <= t:
                 key = s[b + field]
-                if c == 2 and s[lay.G_ROWHIT] != 0 and not _no_older_hit(s, o, b, d):
+                if c == 2 and m & lay.M_ROWHIT and not _no_older_hit(s, o, b, d):
                     continue  # `column` makes the list be looked at again
                 if c > 0:  # an activated or precharged bank leaves the list: the bound is that of the others
                     if best != lay.NO_KEY:
@@ -75,31 +75,32 @@ def _no_older_hit(s: Array, o: int, b: int, d: int) -> bool:
 
 
 @inner
-def pick_buffer(s: Array, o: int, t: int, what: int) -> int:
+def pick_buffer(s: Array, o: int, t: int, what: int, m: int) -> int:
     """Best of the read or write buffer (the current mode's)."""
     d = s[o + lay.H_MODE] & 1
     best, best_class = lay.NO_KEY, 0
-    if what & 1 and s[o + lay.H_LIST_MIN + 3 * d] <= t and class_bound(s, o, d) <= t:
-        best = scan(s, o, d, 0, t)
+    if what & 1 and s[o + lay.H_LIST_MIN + 3 * d] <= t and class_bound(s, o, d, m) <= t:
+        best = scan(s, o, d, 0, t, m)
     if what & 2:
-        m = o + lay.H_LIST_MIN + 3 * d
-        if s[m + 1] <= t and what & 4 == 0 and s[o + lay.H_PENDING] < 0 and class_bound(s, o, lay.F_ACT) <= t:
-            key = scan(s, o, d, 1, t)
+        low = o + lay.H_LIST_MIN + 3 * d
+        opens = what & 4 == 0 and (m & lay.M_SPLIT == 0 or s[o + lay.H_PENDING] < 0)
+        if opens and s[low + 1] <= t and class_bound(s, o, lay.F_ACT, m) <= t:
+            key = scan(s, o, d, 1, t, m)
             if key < best:
                 best, best_class = key, 1
             elif key != lay.NO_KEY:
-                s[m + 1] = min(s[m + 1], t)
-        if s[m + 2] <= t and class_bound(s, o, lay.F_PRE) <= t:
-            if what & 4 and t == s[o + lay.H_PAIR_END]:
-                key = _scan_paired(s, o, d, t)
+                s[low + 1] = min(s[low + 1], t)
+        if s[low + 2] <= t and class_bound(s, o, lay.F_PRE, m) <= t:
+            if m & lay.M_HALF and what & 4 and t == s[o + lay.H_PAIR_END]:
+                key = _scan_paired(s, o, d, t, m)
             else:
-                key = scan(s, o, d, 2, t)
+                key = scan(s, o, d, 2, t, m)
             if key < best:
                 if best_class == 1:
-                    s[m + 1] = min(s[m + 1], t)
+                    s[low + 1] = min(s[low + 1], t)
                 best, best_class = key, 2
             elif key != lay.NO_KEY:
-                s[m + 2] = min(s[m + 2], t)
+                s[low + 2] = min(s[low + 2], t)
     if best == lay.NO_KEY:
         return 0
     return (best * 4 + best_class) * 4 + 3
@@ -116,7 +117,7 @@ def pair_allows(s: Array, o: int, b: int, single: bool) -> bool:
 
 
 @outlined
-def _scan_paired(s: Array, o: int, d: int, t: int) -> int:
+def _scan_paired(s: Array, o: int, d: int, t: int, m: int) -> int:
     """`scan` for precharges under the pairing rule; leaves the lower bound alone."""
     q = d * 3 + 2
     e = o + lay.LISTS + q * lay.LIST_SIZE
@@ -126,18 +127,18 @@ def _scan_paired(s: Array, o: int, d: int, t: int) -> int:
         if s[b + lay.B_ACTIVE] > 0 and s[o + lay.H_ACTIVE_N] > 0:
             continue
         key = s[b + lay.B_LIST + 4 * d + lay.B_MISS]
-        if key < best and ready_at(s, b, lay.F_PRE) <= t and pair_allows(s, o, b, True):
-            if s[lay.G_ROWHIT] == 0 or _no_older_hit(s, o, b, d):
+        if key < best and ready_at(s, b, lay.F_PRE, m) <= t and pair_allows(s, o, b, True):
+            if m & lay.M_ROWHIT == 0 or _no_older_hit(s, o, b, d):
                 best = key
     return best
 
 
 @inner
-def pick_active(s: Array, o: int, t: int, what: int) -> int:
+def pick_active(s: Array, o: int, t: int, what: int, m: int) -> int:
     """Position of the oldest entry of the active list that may issue, or -1; sets the list's lower bound."""
     a = s[o + lay.H_ACTIVE] & lay.AT
     best, best_arrival, low = -1, lay.INF, lay.INF
-    fixed = s[lay.G_CLOSED] == 0  # without auto-precharge an activated row stays open until its request is served
+    fixed = m & lay.M_CLOSED == 0  # without auto-precharge an activated row stays open until its request is served
     for k in range(s[o + lay.H_ACTIVE_N]):
         at = (a + 2 * k) & lay.AT
         ready = s[at + 1]
@@ -148,15 +149,15 @@ def pick_active(s: Array, o: int, t: int, what: int) -> int:
         b = s[i + lay.S_BANK] & lay.AT
         row = s[b + lay.B_ROW]
         if row == s[i + lay.S_ROW]:
-            ready = ready_at(s, b, s[i + lay.S_KIND] & 1)
+            ready = ready_at(s, b, s[i + lay.S_KIND] & 1, m)
         elif what & 2 == 0 or row == lay.OPENING:
             continue
         elif row == lay.CLOSED:
             if s[o + lay.H_PENDING] >= 0:
                 continue
-            ready = ready_at(s, b, lay.F_ACT)
+            ready = ready_at(s, b, lay.F_ACT, m)
         else:
-            ready = ready_at(s, b, lay.F_PRE)
+            ready = ready_at(s, b, lay.F_PRE, m)
         s[at + 1] = ready
         low = min(low, ready)
         if ready <= t and s[i + lay.S_ARRIVAL] < best_arrival:
@@ -180,7 +181,7 @@ def front_command(s: Array, o: int) -> int:
 
 
 @outlined
-def front_ready(s: Array, o: int) -> int:
+def front_ready(s: Array, o: int, m: int) -> int:
     """Earliest tick of the front of the priority queue, INF while a guard or a pending activation holds it."""
     e = (s[o + lay.H_PRIO] + 2 * s[o + lay.H_PRIO_HEAD]) & lay.AT
     b = s[e + 1] & lay.AT
@@ -202,8 +203,8 @@ def front_ready(s: Array, o: int) -> int:
     if command == lay.REFAB:
         return scope_ready_at(s, b, lay.F_REFAB)
     if command == lay.PRE:
-        return ready_at(s, b, lay.F_PRE)
-    return ready_at(s, b, lay.F_REFPB)
+        return ready_at(s, b, lay.F_PRE, m)
+    return ready_at(s, b, lay.F_REFPB, m)
 
 
 @inner
@@ -215,19 +216,19 @@ def mode_changes(s: Array, o: int) -> bool:
 
 
 @inner
-def choose(s: Array, o: int, t: int, what: int) -> int:
+def choose(s: Array, o: int, t: int, what: int, m: int) -> int:
     """The command of one slot at `t` (see the module text); evaluates the write mode where it is reached."""
     if what & 1 and s[o + lay.H_ACTIVE_N] > 0 and s[o + lay.H_ACTIVE_MIN] <= t:
-        k = pick_active(s, o, t, what)
+        k = pick_active(s, o, t, what, m)
         if k >= 0:
             return k * 4 + 1
     if s[o + lay.H_PRIO_N] > 0:
-        if what & 2 and front_ready(s, o) <= t and (what & 4 == 0 or _front_falls(s, o, t)):
+        if what & 2 and front_ready(s, o, m) <= t and (m & lay.M_HALF == 0 or what & 4 == 0 or _front_falls(s, o, t)):
             return 2
         return 0
     if mode_changes(s, o):
         s[o + lay.H_MODE] = 1 - s[o + lay.H_MODE]
-    return pick_buffer(s, o, t, what)
+    return pick_buffer(s, o, t, what, m)
 
 
 @outlined

@@ -76,14 +76,14 @@ def _push_together(s: Array, o: int, t: int) -> bool:
 
 
 @outlined
-def row_policy(s: Array, o: int, t: int) -> None:
+def row_policy(s: Array, o: int, t: int, m: int) -> None:
     """Queue a precharge for every bank that served enough column commands and may be precharged now."""
     wake = lay.INF
     if s[o + lay.H_POLICY_N] > 0:
         for k in range(s[lay.G_BANKS]):
             b = (o + lay.BANK + lay.BANK_SIZE * k) & lay.AT
             if s[b + lay.B_ACC] >= s[lay.G_CLOSED] and s[b + lay.B_QUEUED] == 0:
-                ready = ready_at(s, b, lay.F_PRE)
+                ready = ready_at(s, b, lay.F_PRE, m)
                 if ready <= t and push_priority(s, o, lay.PRE, b):
                     s[b + lay.B_QUEUED] = 1
                     s[o + lay.H_POLICY_N] -= 1
@@ -93,7 +93,7 @@ def row_policy(s: Array, o: int, t: int) -> None:
 
 
 @inner
-def _issue(s: Array, o: int, t: int, choice: int, paired: bool) -> None:
+def _issue(s: Array, o: int, t: int, choice: int, paired: bool, m: int) -> None:
     """Issue what was chosen (see choose_kernels; source 0 with a value: slot of a CAS, or of a pending ACT2)."""
     source, value = choice & 3, choice >> 2
     i = active = s[lay.G_MINUS_1]
@@ -105,7 +105,7 @@ def _issue(s: Array, o: int, t: int, choice: int, paired: bool) -> None:
             s[o + lay.H_PRIO_N] -= 1
             head = s[o + lay.H_PRIO_HEAD] + 1
             s[o + lay.H_PRIO_HEAD] = head if head < s[lay.G_PRIO_CAP] else 0
-    elif source == 0:
+    elif m & lay.M_SPLIT and source == 0:
         i = value >> 4
         command = value & 15
         b = s[i + lay.S_BANK] & lay.AT
@@ -128,37 +128,37 @@ def _issue(s: Array, o: int, t: int, choice: int, paired: bool) -> None:
         s[o + lay.H_PAIR_CMD] = command
         s[o + lay.H_PAIR_BANK] = b
         s[o + lay.H_PAIR_END] = t + (s[lay.G_ACT_CYCLES] if command == lay.ACT else 1)
-    execute(s, o, command, b, i, active, t)
+    execute(s, o, command, b, i, active, t, m)
 
 
 @inner
-def look(s: Array, o: int, t: int) -> None:
+def look(s: Array, o: int, t: int, m: int) -> None:
     """Tick `t` of a channel: refresh manager, row policy, then the commands that may issue.
 
     One command slot; or a column slot followed by a row slot (on falling edges only the row slot, for precharges).
     """
     if t >= s[o + lay.H_NEXT_REF]:
         push_refresh(s, o, t)
-    if s[lay.G_CLOSED] > 0:
-        row_policy(s, o, t)
+    if m & lay.M_CLOSED:
+        row_policy(s, o, t, m)
     what, last = 3, 3
-    if s[lay.G_DUAL] != 0:
+    if m & lay.M_DUAL:
         what, last = 1, 2
-        if s[lay.G_HALF] != 0 and t & 1 == 0:
+        if m & lay.M_HALF and t & 1 == 0:
             what, last = 6, 6
     while True:
         choice = 0
-        if s[lay.G_SPLIT] != 0:
+        if m & lay.M_SPLIT:
             choice = _split_due(s, o, t)
         if choice == 0:
-            choice = choose(s, o, t, what)
-            if s[lay.G_SPLIT] != 0:
+            choice = choose(s, o, t, what, m)
+            if m & lay.M_SPLIT:
                 choice = _split_allows(s, o, t, choice)
         if choice != 0:
-            _issue(s, o, t, choice, what == 2 and s[lay.G_HALF] != 0)
-            if s[o + lay.H_CAS] >= 0 and choice & 3 == 0 and (choice >> 2) & 15 < lay.ACT2:
+            _issue(s, o, t, choice, m & lay.M_HALF != 0 and what == 2, m)
+            if m & lay.M_SPLIT and s[o + lay.H_CAS] >= 0 and choice & 3 == 0 and (choice >> 2) & 15 < lay.ACT2:
                 s[o + lay.H_CAS] = -1
-        if what == last:
+        if m & lay.M_DUAL == 0 or what == last:
             break
         what = last
 
@@ -203,47 +203,46 @@ def _split_allows(s: Array, o: int, t: int, choice: int) -> int:
 
 
 @inner
-def settle(s: Array, o: int, t: int) -> None:
+def settle(s: Array, o: int, t: int, m: int) -> None:
     """After tick `t` and the offers at clock `t`: the next tick at which this channel must be looked at."""
-    if s[o + lay.H_PENDING] >= 0 or s[o + lay.H_CAS] >= 0:
+    if m & lay.M_SPLIT and (s[o + lay.H_PENDING] >= 0 or s[o + lay.H_CAS] >= 0):
         s[o + lay.H_WAKE] = t + 1
         return
-    half = s[lay.G_HALF]
     w = lay.INF
     if s[o + lay.H_ACTIVE_N] > 0:
         w = max(s[o + lay.H_ACTIVE_MIN], t + 1)
-        if s[lay.G_CLOSED] == 0:  # then the active list needs column commands only
-            w = max(w, min(class_bound(s, o, lay.F_RD), class_bound(s, o, lay.F_WR)))
-        if half != 0:
+        if m & lay.M_CLOSED == 0:  # then the active list needs column commands only
+            w = max(w, min(class_bound(s, o, lay.F_RD, m), class_bound(s, o, lay.F_WR, m)))
+        if m & lay.M_HALF:
             w |= 1
     if s[o + lay.H_PRIO_N] > 0:
-        x = max(front_ready(s, o), t + 1)
-        if half != 0 and front_command(s, o) >= lay.REFAB:
+        x = max(front_ready(s, o, m), t + 1)
+        if m & lay.M_HALF and front_command(s, o) >= lay.REFAB:
             x |= 1
         w = min(w, x)
     else:
         if mode_changes(s, o):
-            reached = s[lay.G_DUAL] != 0 or w > t + 1
-            if reached and s[o + lay.H_NEXT_REF] > t + 1 and s[lay.G_CLOSED] == 0:
+            reached = m & lay.M_DUAL != 0 or w > t + 1
+            if reached and s[o + lay.H_NEXT_REF] > t + 1 and m & lay.M_CLOSED == 0:
                 s[o + lay.H_MODE] = 1 - s[o + lay.H_MODE]
             else:
                 w = t + 1
-        w = _buffer_wake(s, o, t, w)
+        w = _buffer_wake(s, o, t, w, m)
     w = min(w, s[o + lay.H_NEXT_REF])
-    if s[lay.G_CLOSED] > 0 and s[o + lay.H_POLICY_N] > 0:
+    if m & lay.M_CLOSED and s[o + lay.H_POLICY_N] > 0:
         w = min(w, max(t + 1, s[o + lay.H_POLICY_WAKE]))
     s[o + lay.H_WAKE] = max(w, t + 1)
 
 
 @inner
-def _buffer_wake(s: Array, o: int, t: int, w: int) -> int:
+def _buffer_wake(s: Array, o: int, t: int, w: int, m: int) -> int:
     d = s[o + lay.H_MODE] & 1
     for c in range(3):
         q = 3 * d + c
         low = s[o + lay.H_LIST_MIN + q]
         if s[o + lay.H_LIST_N + q] > 0 and low < w:
-            x = max(low, class_bound(s, o, d if c == 0 else c + 1), t + 1)
-            if c < 2 and s[lay.G_HALF] != 0:
+            x = max(low, class_bound(s, o, d if c == 0 else c + 1, m), t + 1)
+            if m & lay.M_HALF and c < 2:
                 x |= 1
             w = min(w, x)
     return int(w)

@@ -15,7 +15,17 @@ from archsim.memory.dram.geometry import Geometry, geometry
 from archsim.memory.dram.mapping import Decoder, compile_layout, resolve_layout
 from archsim.memory.dram.mapping_kernels import decode
 from archsim.memory.dram.roles import EngineTables, engine_tables
-from archsim.memory.dram.run_kernels import DONE, FAILED, FLUSH, MORE, advance
+from archsim.memory.dram.run_kernels import (
+    DONE,
+    FAILED,
+    FLUSH,
+    MORE,
+    advance,
+    advance_column_row,
+    advance_half_clock,
+    advance_plain,
+    advance_split,
+)
 from archsim.memory.tables.standard import CompiledDevice, compile_device
 
 if TYPE_CHECKING:
@@ -99,6 +109,7 @@ class Engine:
     requests     record the end tick of every request
     channels     channels simulated together (default: all of the controller)
     number       number of the first channel in traces
+    fast         take the short cuts where they apply (the result is the same; tests compare)
     """
 
     def __init__(
@@ -111,8 +122,9 @@ class Engine:
         number: int = 0,
         on_commands: Callable[[Array], None] | None = None,
         keep: bool = True,
+        fast: bool = True,
     ) -> None:
-        self.on_commands, self.keep, self.number = on_commands, keep, number
+        self.on_commands, self.keep, self.number, self.fast = on_commands, keep, number, fast
         self.alone = channels is not None
         self.setup = setup
         self.channels = setup.controller.channels if channels is None else channels
@@ -123,6 +135,7 @@ class Engine:
         self._fill_rows()
         for channel in range(self.channels):
             self._fill_channel(channel)
+        self._entry = entry_of(int(self.state[lay.G_MODE])) if fast else advance
 
     def _lay_out(self, trace: bool, requests: bool) -> None:
         limit = self.setup.controller.max_outstanding_reads
@@ -134,7 +147,7 @@ class Engine:
             lay.H_FILTER: lay.FILTER_SIZE,
             lay.H_HIST: max(1, self.setup.tables.windows) * (lay.N_NODES + 1) * 16,
             lay.H_FIFO: fifo if limit else 1,
-            lay.H_RING: self.setup.controller.read_queue,
+            lay.H_ORDER: lay.ORDER_SIZE,
         }
         self._fifo_mask = fifo - 1
         self._parts: dict[int, int] = {}
@@ -154,15 +167,28 @@ class Engine:
     def _fill_globals(self, trace: bool, requests: bool) -> None:
         s, c, d = self.state, self.setup.controller, self.setup.compiled
         standard, tables = self.setup.device.standard, self.setup.tables
-        s[lay.G_DUAL] = standard.command_slots == "column+row"
-        s[lay.G_HALF] = bool(standard.falling_edge)
-        s[lay.G_SPLIT] = standard.states.opening is not None
-        s[lay.G_CLOSED], s[lay.G_ROWHIT] = c.close_after, c.scheduler == "FRFCFS-RowHit"
-        s[lay.G_COMPAT], s[lay.G_TRACE], s[lay.G_RECORD] = c.close_under_active_request, trace, requests
         n1, n2, n3, n4 = tables.counts
+        features = {
+            lay.M_DUAL: standard.command_slots == "column+row",
+            lay.M_HALF: bool(standard.falling_edge),
+            lay.M_SPLIT: standard.states.opening is not None,
+            lay.M_DEEP: n1 * n2 > 1,
+            lay.M_CLOSED: c.close_after > 0,
+            lay.M_ROWHIT: c.scheduler == "FRFCFS-RowHit",
+            lay.M_TRACE: trace,
+            lay.M_RECORD: requests,
+            lay.M_LIMIT: c.max_outstanding_reads > 0,
+        }
+        bare = self.fast and not trace and c.close_after == 0
+        features[lay.M_PACED] = bare and (c.max_outstanding_reads == 1 or c.gap_ticks > 0)
+        features[lay.M_FAST] = (
+            bare and self.channels == 1 and not (c.max_outstanding_reads or c.gap_ticks) and c.read_queue > 1
+        )
+        s[lay.G_MODE] = sum(bit for bit, present in features.items() if present)
+        s[lay.G_CLOSED], s[lay.G_COMPAT] = c.close_after, c.close_under_active_request
         s[lay.G_CHANNELS], s[lay.G_STRIDE] = self.channels, self.stride
         s[lay.G_BANKS], s[lay.G_N1], s[lay.G_BANKS_PER_1] = n1 * n2 * n3 * n4, n1, n2 * n3 * n4
-        s[lay.G_FAN2], s[lay.G_FAN3], s[lay.G_DEEP] = n2, n3, n1 * n2 > 1
+        s[lay.G_FAN2], s[lay.G_FAN3] = n2, n3
         s[lay.G_RLAT], s[lay.G_WEND] = d.ticks(standard.latency.read), d.ticks(standard.latency.write)
         if standard.clock_sync:
             s[lay.G_WCK_RD] = d.ticks(standard.clock_sync.stays_on_after_read)
@@ -177,9 +203,6 @@ class Engine:
         s[lay.G_LIMIT], s[lay.G_FIFO_MASK] = c.max_outstanding_reads, self._fifo_mask
         s[lay.G_PRIO_CAP], s[lay.G_ADDR_SHIFT] = _PRIORITY_ENTRIES, self.setup.geometry.tx_bits
         self._fill_refresh()
-        s[lay.G_FE_WAKE], s[lay.G_IN_FE], s[lay.G_BLOCK_O] = 0, 1, -1
-        plain = not (trace or c.close_after or c.max_outstanding_reads or c.gap_ticks)
-        s[lay.G_FAST] = plain and self.channels == 1
         s[lay.G_MINUS_1], s[lay.G_TWO], s[lay.G_THREE] = -1, 2, 3
         s[lay.G_OUT], s[lay.G_OUT2], s[lay.G_TRACE_AT] = self._offsets
         s[lay.G_TRACE_CAP] = self._trace_cap
@@ -201,15 +224,21 @@ class Engine:
 
     def _fill_rows(self) -> None:
         s, at, extra_at = self.state, 0, 0
+        s[lay.G_TABLE : lay.G_XTABLE] = -lay.INF
+        rows = self.setup.tables.rows
         for role in range(lay.N_COMMANDS):
             s[lay.G_ROWS + role], s[lay.G_EXTRA + role] = at, extra_at
-            for level, follow, ticks in self.setup.tables.rows[role]:
-                s[lay.G_TABLE + 2 * at], s[lay.G_TABLE + 2 * at + 1] = level * 8 + follow, ticks
+            for level in sorted({level for level, _, _ in rows[role]}):
+                s[lay.G_LEVEL + at] = level
+                for _, follow, ticks in (row for row in rows[role] if row[0] == level):
+                    s[lay.G_TABLE + 8 * at + follow] = ticks
                 at += 1
             for row in self.setup.tables.extra[role]:
                 s[lay.G_XTABLE + 5 * extra_at : lay.G_XTABLE + 5 * extra_at + 5] = row
                 extra_at += 1
         s[lay.G_ROWS + lay.N_COMMANDS], s[lay.G_EXTRA + lay.N_COMMANDS] = at, extra_at
+        s[lay.G_PRE_ACT] = max([1, *(ticks for _, follow, ticks in rows[lay.PRE] if follow == lay.F_ACT)])
+        s[lay.G_ACT_RD] = max([1, *(ticks for _, follow, ticks in rows[lay.ACT] if follow == lay.F_RD)])
 
     def _fill_channel(self, channel: int) -> None:
         s, o = self.state, lay.G_SIZE + channel * self.stride
@@ -223,7 +252,7 @@ class Engine:
         s[o + lay.H_PENDING] = s[o + lay.H_CAS] = -1
         s[o + lay.H_ACTIVE_MIN] = s[o + lay.H_POLICY_WAKE] = lay.INF
         s[o + lay.H_LIST_MIN : o + lay.H_LIST_MIN + 6] = lay.INF
-        s[o + lay.H_FAST_PAUSE] = 16
+        s[o + lay.H_CLOCK] = -1
         s[o + lay.H_NUMBER] = channel + self.number
         hist = o + self._parts[lay.H_HIST]
         rings = s[hist : hist + max(1, self.setup.tables.windows) * (lay.N_NODES + 1) * 16].reshape(-1, 16)
@@ -263,14 +292,15 @@ class Engine:
             locations &= ~(np.int64(0xFF) << lay.LOC_CHANNEL)
         s[lay.G_CHUNK0] = s[lay.G_CHUNK1]
         s[lay.G_CHUNK1] += n
-        s[lay.G_TIMED] = chunk.times is not None
+        mode = int(s[lay.G_MODE]) & ~lay.M_TIMED
+        s[lay.G_MODE] = mode | (lay.M_TIMED if chunk.times is not None else 0)
         self.collected.n_requests += n
         self.collected.n_writes += int(chunk.writes.sum())
         self._advance(locations, chunk.addresses, _EMPTY if chunk.times is None else chunk.times)
 
     def _advance(self, locations: Array, addresses: Array, times: Array) -> None:
         while True:
-            status = advance(self.state, locations, addresses, times, self.setup.controller.gap_ticks)
+            status = self._entry(self.state, locations, addresses, times, self.setup.controller.gap_ticks)
             self._drain()
             if status == FAILED:
                 raise InfeasibleError(self._failure())
@@ -292,11 +322,11 @@ class Engine:
         latencies = s[out : out + n]
         c.read_histogram = _add(c.read_histogram, latencies[latencies >= 0])
         c.write_histogram = _add(c.write_histogram, -latencies[latencies < 0])
-        if s[lay.G_RECORD]:
+        if s[lay.G_MODE] & lay.M_RECORD:
             at = int(s[lay.G_OUT2])
             c.requests.append(s[at : at + 2 * n].reshape(-1, 2).copy())
         s[lay.G_OUT_N] = 0
-        if s[lay.G_TRACE] and s[lay.G_TRACE_N]:
+        if s[lay.G_MODE] & lay.M_TRACE and s[lay.G_TRACE_N]:
             at = int(s[lay.G_TRACE_AT])
             block = s[at : at + lay.TRACE_SIZE * int(s[lay.G_TRACE_N])].reshape(-1, lay.TRACE_SIZE).copy()
             if self.keep:
@@ -317,6 +347,17 @@ class Engine:
             still = s[o + lay.H_OPEN : o + lay.H_OPEN + 8] > 0
             c.open_ticks += int(s[o + lay.H_BUSY : o + lay.H_BUSY + 8].sum())
             c.open_ticks += int(np.maximum(c.end - s[o + lay.H_SINCE : o + lay.H_SINCE + 8], 0)[still].sum())
+
+
+def entry_of(mode: int) -> Callable[..., int]:
+    """The entry compiled for the features in `mode` (bits M_*), or the one for all."""
+    special = {
+        0: advance_plain,
+        lay.M_SPLIT: advance_split,
+        lay.M_DUAL | lay.M_DEEP: advance_column_row,
+        lay.M_DUAL | lay.M_HALF | lay.M_DEEP: advance_half_clock,
+    }
+    return special.get(mode & ~lay.M_ANY, advance)
 
 
 def _aligned(size: int) -> Array:

@@ -1,9 +1,8 @@
-"""Runs of row hits served in order: the common case of streaming reads, without lists and scans.
+"""Streaming reads: while every queued read hits an open row, only read commands issue, one for each request taken.
 
-While every queued read is a hit, too few writes wait to be served, nothing is activated and no refresh is due, the
-oldest read is the next to issue if no younger one can be ready before it. Then only the time of the oldest counts, and
-the request that takes its place in the full queue. The loop ends, and the lists are made up again, at the first request
-or tick at which any of this fails; so the result is that of the general loop, tick by tick.
+Needed: a full read queue that the front end waits for, too few writes to be served, nothing activated, no refresh due.
+Then the next command is the oldest read that can issue first, and the request that takes its place is known. The loop
+works on the lists of the general one and ends at the first request or tick at which any of this fails.
 """
 
 from __future__ import annotations
@@ -16,102 +15,56 @@ from archsim.memory.dram.bank_kernels import apply_constraints, class_bound, lis
 from archsim.memory.tables.jit_kernels import inner, outlined
 
 Array = NDArray[np.int64]
-_USEFUL_RUN, _SHORTEST_PAUSE, _LONGEST_PAUSE = 40, 16, 4096
+_USEFUL_RUN, _SHORTEST_PAUSE, _LONGEST_PAUSE = 8, 2, 512
 
 
 @inner
-def fast_possible(s: Array, o: int) -> bool:
-    """Is the channel in the state that `fast_run` needs?"""
+def hits_only(s: Array, o: int) -> bool:
+    """Is the channel in the state that `hit_run` needs?"""
     return bool(
-        s[lay.G_BLOCK_O] == o
-        and s[lay.G_BLOCK_DIR] == 0
-        and s[o + lay.H_N] == s[lay.G_RCAP]
+        s[o + lay.H_LIST_N + 2] == 0
         and s[o + lay.H_LIST_N + 1] == 0
-        and s[o + lay.H_LIST_N + 2] == 0
-        and s[o + lay.H_NW] <= s[lay.G_HI]
-        and s[lay.G_RCAP] > 1
         and s[o + lay.H_ACTIVE_N] == 0
+        and s[o + lay.H_NW] <= s[lay.G_HI]
         and s[o + lay.H_PRIO_N] == 0
         and s[o + lay.H_MODE] == 0
         and s[o + lay.H_PENDING] < 0
         and s[o + lay.H_CAS] < 0
-        and s[lay.G_NEXT] >= s[o + lay.H_FAST_RETRY]
+        and s[lay.G_NEXT] >= s[lay.G_HIT_RETRY]
     )
 
 
-@outlined
-def _gather(s: Array, o: int) -> None:
-    """The queued reads in order of age in the ring; the banks leave the candidate list."""
-    ring = s[o + lay.H_RING] & lay.AT
-    n = 0
-    while s[o + lay.H_LIST_N] > 0:
-        b = s[o + lay.LISTS] & lay.AT
-        i = s[b + lay.B_LIST + lay.B_HEAD]
-        while i >= 0:
-            i &= lay.AT
-            at = n
-            while at > 0 and s[(s[ring + at - 1] & lay.AT) + lay.S_KEY] > s[i + lay.S_KEY]:
-                s[ring + at] = s[ring + at - 1]
-                at -= 1
-            s[ring + at] = i
-            n += 1
-            i = s[i + lay.S_NEXT]
-        s[b + lay.B_LIST + lay.B_HEAD] = -1
-        s[b + lay.B_LIST + lay.B_TAIL] = -1
-        s[b + lay.B_LIST + lay.B_HIT] = lay.NO_KEY
-        list_remove(s, o, 0, 0, b)
+@inner
+def _age(s: Array, b: int) -> int:
+    """Key of the oldest read of bank `b`."""
+    return int(s[(b & lay.AT) + lay.B_LIST + lay.B_HIT])
 
 
 @outlined
-def _scatter(s: Array, o: int, head: int, n: int) -> None:
-    """`n` reads of the ring, oldest at `head`, back into the lists of their banks."""
-    ring, size = s[o + lay.H_RING] & lay.AT, s[lay.G_RCAP]
-    for k in range(n):
-        at = head + k
-        if at >= size:
-            at -= size
-        i = s[(ring + at) & lay.AT] & lay.AT
-        b = s[i + lay.S_BANK] & lay.AT
-        tail = s[b + lay.B_LIST + lay.B_TAIL]
-        s[i + lay.S_PREV] = tail
-        s[i + lay.S_NEXT] = -1
-        s[b + lay.B_LIST + lay.B_TAIL] = i
-        if tail >= 0:
-            s[(tail & lay.AT) + lay.S_NEXT] = i
-        else:
-            s[b + lay.B_LIST + lay.B_HEAD] = i
-            s[b + lay.B_LIST + lay.B_HIT] = s[i + lay.S_KEY]
-            list_add(s, o, 0, 0, b)
-    s[o + lay.H_N] = n
+def _gather(s: Array, o: int, order: int) -> int:
+    """Banks with reads in order of age from position 1 on; returns the position after the last."""
+    tail = 1
+    for k in range(s[o + lay.H_LIST_N]):
+        b = s[(o + lay.LISTS + 2 * k) & lay.AT]
+        at, key = tail, _age(s, b)
+        while at > 1 and _age(s, s[(order + at - 1) & lay.AT]) > key:
+            s[(order + at) & lay.AT] = s[(order + at - 1) & lay.AT]
+            at -= 1
+        s[(order + at) & lay.AT] = b
+        tail += 1
+    return tail
 
 
 @outlined
-def _last_change(s: Array, o: int) -> int:
-    """Position in the freshly filled ring after which all reads go to one bank."""
-    ring = s[o + lay.H_RING] & lay.AT
-    change, last = 0, s[(s[ring] & lay.AT) + lay.S_BANK]
-    for k in range(1, s[lay.G_RCAP]):
-        b = s[(s[(ring + k) & lay.AT] & lay.AT) + lay.S_BANK]
-        if b != last:
-            change, last = k, b
-    return change
-
-
-@outlined
-def _in_order(s: Array, o: int, head: int, ready: int) -> bool:
-    """Can no younger read be ready before the oldest, which is at `ready`?"""
-    ring, size = s[o + lay.H_RING] & lay.AT, s[lay.G_RCAP]
-    last = s[(s[(ring + head) & lay.AT] & lay.AT) + lay.S_BANK]
-    for k in range(1, size):
-        at = head + k
-        if at >= size:
-            at -= size
-        b = s[(s[(ring + at) & lay.AT] & lay.AT) + lay.S_BANK]
-        if b != last:
-            if ready_at(s, b & lay.AT, lay.F_RD) < ready:
-                return False
-            last = b
-    return True
+def _scatter(s: Array, o: int, order: int, head: int, tail: int, m: int) -> None:
+    """Make up the candidate list of hits again."""
+    for k in range(s[o + lay.H_LIST_N] - 1, -1, -1):
+        b = s[(o + lay.LISTS + 2 * k) & lay.AT] & lay.AT
+        if s[b + lay.B_LIST + lay.B_HEAD] < 0:
+            list_remove(s, o, 0, 0, b)
+    s[o + lay.H_LIST_MIN] = lay.INF
+    for k in range(head, tail):
+        list_add(s, o, 0, 0, s[(order + k) & lay.AT] & lay.AT, m)
 
 
 @inner
@@ -121,82 +74,129 @@ def _may_forward(s: Array, o: int, address: int) -> bool:
     return bool(s[(s[o + lay.H_FILTER] & lay.AT) + slot] != 0)
 
 
-@outlined
-def fast_run(s: Array, o: int, t: int, locations: Array, addresses: Array) -> int:
-    """Serve hits from tick `t` on; returns the tick of the last one, or -1 if there was none.
+@inner
+def _pop(s: Array, b: int) -> int:
+    """Take the oldest read of bank `b` out of its list."""
+    e = b + lay.B_LIST
+    i = s[e + lay.B_HEAD] & lay.AT
+    after = s[i + lay.S_NEXT]
+    s[e + lay.B_HEAD] = after
+    if after >= 0:
+        after &= lay.AT
+        s[after + lay.S_PREV] = -1
+        s[e + lay.B_HIT] = s[after + lay.S_KEY]
+    else:
+        s[e + lay.B_TAIL] = -1
+        s[e + lay.B_HIT] = lay.NO_KEY
+    return int(i)
 
-    After a run the front end must offer again at that tick. locations, addresses: the chunk, as for `advance`.
+
+@inner
+def _push(s: Array, b: int, i: int, number: int, location: int, address: int, t: int) -> bool:
+    """Append the request to the reads of bank `b`, in slot `i`. Is it the only one?"""
+    e = b + lay.B_LIST
+    tail, key = s[e + lay.B_TAIL], (number << lay.SLOT_BITS) | (s[i + lay.S_KEY] & lay.SLOT_MASK)
+    s[i + lay.S_ROW] = (location >> lay.LOC_ROW) & 0xFFFFFFFF
+    s[i + lay.S_BANK] = b
+    s[i + lay.S_ARRIVAL] = t
+    s[i + lay.S_NEXT] = -1
+    s[i + lay.S_PREV] = tail
+    s[i + lay.S_ADDR] = address
+    s[i + lay.S_KEY] = key
+    s[i + lay.S_KIND] = (location & 0xFFF) << 8
+    s[e + lay.B_TAIL] = i
+    if tail >= 0:
+        s[(tail & lay.AT) + lay.S_NEXT] = i
+        return False
+    s[e + lay.B_HEAD] = i
+    s[e + lay.B_HIT] = key
+    return True
+
+
+@outlined
+def hit_run(s: Array, o: int, t: int, locations: Array, addresses: Array, m: int) -> int:
+    """Serve hits after clock `t`; returns the clock at which the front end goes on, or -1 if no read issued.
+
+    locations, addresses: the chunk, as for `advance`.
     """
-    _gather(s, o)
-    ring, size, first = s[o + lay.H_RING] & lay.AT, s[lay.G_RCAP], s[lay.G_CHUNK0]
-    number, end, half, split = s[lay.G_NEXT], s[lay.G_CHUNK1], s[lay.G_HALF], s[lay.G_SPLIT]
-    out, latency = (s[lay.G_OUT] + s[lay.G_OUT_N]) & lay.AT, s[lay.G_RLAT]
-    head, served, hits, now = 0, 0, 0, t - 1
-    change, newest = _last_change(s, o), s[(s[(ring + size - 1) & lay.AT] & lay.AT) + lay.S_BANK]
-    open_end, writes = False, s[o + lay.H_NW] > 0
+    order = s[o + lay.H_ORDER] & lay.AT
+    tail, head = _gather(s, o, order), 1
+    first, number, end = s[lay.G_CHUNK0], s[lay.G_NEXT], s[lay.G_CHUNK1]
+    out, latency, odd = (s[lay.G_OUT] + s[lay.G_OUT_N]) & lay.AT, s[lay.G_RLAT], (m & lay.M_HALF) >> 1
+    served, hits, now, writes = 0, 0, t, s[o + lay.H_NW] > 0
     while True:
-        i = s[(ring + head) & lay.AT] & lay.AT
-        b = s[i + lay.S_BANK] & lay.AT
-        soonest = max(now + 1, class_bound(s, o, lay.F_RD))
-        tick = max(soonest, ready_at(s, b, lay.F_RD))
-        if tick > soonest and change > served and not _in_order(s, o, head, tick):
-            break
-        if half != 0:
-            tick |= 1
-        if tick >= s[o + lay.H_NEXT_REF] or (split != 0 and tick >= s[o + lay.H_WCK]):
+        soonest = max(now + 1, class_bound(s, o, lay.F_RD, m)) | odd
+        at, b = head, s[(order + head) & lay.AT] & lay.AT
+        tick = max(soonest, ready_at(s, b, lay.F_RD, m) | odd)
+        if tick > soonest:
+            for k in range(head + 1, tail):
+                other = s[(order + k) & lay.AT] & lay.AT
+                ready = max(soonest, ready_at(s, other, lay.F_RD, m) | odd)
+                if ready < tick:
+                    at, b, tick = k, other, ready
+                    if ready == soonest:
+                        break
+        if tick >= s[o + lay.H_NEXT_REF] or (m & lay.M_SPLIT and tick >= s[o + lay.H_WCK]):
+            i = -1
             break
         apply_constraints(s, o, lay.RD, b, tick)
         now = tick
-        if split != 0:
+        if m & lay.M_SPLIT:
             s[o + lay.H_WCK] = max(s[o + lay.H_WCK], tick + s[lay.G_WCK_RD])
+        i = _pop(s, b)
+        if tail - head > 1 or s[b + lay.B_LIST + lay.B_HEAD] < 0:
+            for k in range(at, head, -1):
+                s[(order + k) & lay.AT] = s[(order + k - 1) & lay.AT]
+            head += 1
+            if s[b + lay.B_LIST + lay.B_HEAD] >= 0:
+                at, key = tail, _age(s, b)
+                while at > head and _age(s, s[(order + at - 1) & lay.AT]) > key:
+                    s[(order + at) & lay.AT] = s[(order + at - 1) & lay.AT]
+                    at -= 1
+                s[(order + at) & lay.AT] = b
+                tail += 1
         hits += 1 - ((s[i + lay.S_KIND] >> 1) & 1)
         s[(out + served) & lay.AT] = tick + latency - s[i + lay.S_ARRIVAL]
-        if s[lay.G_RECORD] != 0:
+        if m & lay.M_RECORD:
             e = (s[lay.G_OUT2] + 2 * (s[lay.G_OUT_N] + served)) & lay.AT
             s[e], s[e + 1] = s[i + lay.S_KEY] >> lay.SLOT_BITS, tick + latency
         served += 1
         if number + 1 >= end:
-            open_end = True
             break
         at = (number - first) & lay.AT
         location = locations[at]
         b = (o + lay.BANK + ((location >> lay.LOC_BANK) & 0x3FF) * lay.BANK_SIZE) & lay.AT
-        row = (location >> lay.LOC_ROW) & 0xFFFFFFFF
-        special = (location | locations[at + 1]) >> lay.LOC_WRITE != 0 or s[b + lay.B_ROW] != row
-        if writes and not special:  # a read of a waiting write's data would be forwarded, even by a full queue
-            special = _may_forward(s, o, addresses[at]) or _may_forward(s, o, addresses[at + 1])
-        if special:
-            open_end = True
+        if (location | locations[at + 1]) >> lay.LOC_WRITE != 0:
             break
-        if b != newest:  # reads `change` and later go to one bank
-            change, newest = served + size - 1, b
-        s[i + lay.S_ROW] = row
-        s[i + lay.S_BANK] = b
-        s[i + lay.S_ARRIVAL] = tick
-        s[i + lay.S_ADDR] = addresses[at]
-        s[i + lay.S_KEY] = (number << lay.SLOT_BITS) | (s[i + lay.S_KEY] & lay.SLOT_MASK)
-        s[i + lay.S_KIND] = (location & 0xFFF) << 8
+        if s[b + lay.B_ROW] != (location >> lay.LOC_ROW) & 0xFFFFFFFF:
+            break
+        # a read of a waiting write's data would be forwarded, even by a full queue
+        if writes and (_may_forward(s, o, addresses[at]) or _may_forward(s, o, addresses[at + 1])):
+            break
+        if _push(s, b, i, number, location, addresses[at], tick):
+            s[(order + tail) & lay.AT] = b
+            tail += 1
         number += 1
-        head = head + 1 if head + 1 < size else 0
-    waiting = size
-    if open_end:  # the slot of the last one is free again
-        i = s[(ring + head) & lay.AT] & lay.AT
+        i = -1
+        if tail + 2 >= lay.ORDER_SIZE:
+            for k in range(head, tail):
+                s[(order + 1 + k - head) & lay.AT] = s[(order + k) & lay.AT]
+            head, tail = 1, 1 + tail - head
+    if i >= 0:  # the slot of the last one is free
         s[i + lay.S_NEXT] = s[o + lay.H_FREE]
         s[o + lay.H_FREE] = i
-        head = head + 1 if head + 1 < size else 0
-        waiting -= 1
-        s[lay.G_REMAINING] -= 1
-        s[lay.G_FE_WAKE] = now
-    _scatter(s, o, head, waiting)
-    pause = (
-        _SHORTEST_PAUSE  # making up the lists costs as much as some tens of requests: wait longer after each failure
-    )
+        s[o + lay.H_N] -= 1
+    _scatter(s, o, order, head, tail, m)
+    pause = _SHORTEST_PAUSE
     if served < _USEFUL_RUN:
-        pause = min(_LONGEST_PAUSE, 2 * s[o + lay.H_FAST_PAUSE])
-    s[o + lay.H_FAST_PAUSE] = pause
-    s[o + lay.H_FAST_RETRY] = number + pause
+        pause = min(_LONGEST_PAUSE, 2 * s[lay.G_HIT_PAUSE] + 1)
+    s[lay.G_HIT_PAUSE] = pause
+    s[lay.G_HIT_RETRY] = number + pause
     _account(s, o, served, hits, number, now + latency)
-    return now if served > 0 else -1
+    if served == 0:
+        return -1
+    s[o + lay.H_CLOCK] = now
+    return int(now)
 
 
 @inner
@@ -207,6 +207,5 @@ def _account(s: Array, o: int, served: int, hits: int, number: int, due: int) ->
     s[o + lay.H_HITS] += hits
     s[lay.G_OUT_N] += served
     if served > 0:
-        s[o + lay.H_DIRTY] = 1
         s[lay.G_END] = max(s[lay.G_END], due)
         s[lay.G_FINISH] = max(s[lay.G_FINISH], due)

@@ -19,10 +19,10 @@ Array = NDArray[np.int64]
 
 
 @inner
-def record(s: Array, o: int, command: int, b: int, i: int, t: int) -> None:
+def record(s: Array, o: int, command: int, b: int, i: int, t: int, m: int) -> None:
     """Count the command and, if asked for, append it to the trace. `i`: request slot or -1."""
     s[o + lay.H_COUNT + command] += 1
-    if s[lay.G_TRACE] != 0:
+    if m & lay.M_TRACE:
         e = (s[lay.G_TRACE_AT] + lay.TRACE_SIZE * s[lay.G_TRACE_N]) & lay.AT
         s[lay.G_TRACE_N] += 1
         s[e] = t
@@ -56,61 +56,60 @@ def count_first(s: Array, o: int, b: int, i: int) -> None:
 
 
 @inner
-def finish_read(s: Array, o: int, i: int, arrival: int, due: int) -> None:
+def finish_read(s: Array, o: int, i: int, arrival: int, due: int, m: int) -> None:
     """A read's data is (or will be) back at `due`: latency output, completion FIFO, end of the run."""
     n = s[lay.G_OUT_N]
     s[lay.G_OUT_N] = n + 1
     s[(s[lay.G_OUT] + n) & lay.AT] = due - arrival
-    if s[lay.G_RECORD] != 0:
+    if m & lay.M_RECORD:
         e = (s[lay.G_OUT2] + 2 * n) & lay.AT
         s[e] = i
         s[e + 1] = due
     s[lay.G_END] = max(s[lay.G_END], due)
     s[lay.G_FINISH] = max(s[lay.G_FINISH], due)
-    if s[lay.G_LIMIT] > 0:
+    if m & lay.M_LIMIT:
         n = s[o + lay.H_FIFO_N]
         s[(s[o + lay.H_FIFO] + ((s[o + lay.H_FIFO_HEAD] + n) & s[lay.G_FIFO_MASK])) & lay.AT] = due
         s[o + lay.H_FIFO_N] = n + 1
 
 
 @inner
-def _finish_write(s: Array, i: int, arrival: int, t: int) -> None:
+def _finish_write(s: Array, i: int, arrival: int, t: int, m: int) -> None:
     end = t + s[lay.G_WEND]
     s[lay.G_END] = max(s[lay.G_END], end)
     s[lay.G_FINISH] = max(s[lay.G_FINISH], t)
     n = s[lay.G_OUT_N]
     s[lay.G_OUT_N] = n + 1
     s[(s[lay.G_OUT] + n) & lay.AT] = arrival - end  # negative: a write
-    if s[lay.G_RECORD] != 0:
+    if m & lay.M_RECORD:
         e = (s[lay.G_OUT2] + 2 * n) & lay.AT
         s[e] = i
         s[e + 1] = end
 
 
 @inner
-def _column_done(s: Array, o: int, b: int, i: int, t: int, active: int, close: bool) -> None:
+def _column_done(s: Array, o: int, b: int, i: int, t: int, active: int, close: bool, m: int) -> None:
     """RD or WR of slot `i` has issued: it leaves the active list (position `active`) or its buffer (-1)."""
     d = s[i + lay.S_KIND] & 1
-    if s[lay.G_SPLIT] != 0:
+    if m & lay.M_SPLIT:
         s[o + lay.H_WCK] = max(s[o + lay.H_WCK], t + s[lay.G_WCK_RD + d])
     if active >= 0:
-        remove_active(s, o, b, active)
+        remove_active(s, o, b, active, m)
     else:
         after = s[i + lay.S_NEXT]
         unlink(s, o, b, d, i)
         if not close:
             next_hit(s, o, b, d, after)
-        if s[lay.G_ROWHIT] != 0 and s[o + lay.H_LIST_N + 3 * d + 2] > 0:
+        if m & lay.M_ROWHIT and s[o + lay.H_LIST_N + 3 * d + 2] > 0:
             s[o + lay.H_LIST_MIN + 3 * d + 2] = 0
     arrival, number = s[i + lay.S_ARRIVAL], s[i + lay.S_KEY] >> lay.SLOT_BITS
     s[i + lay.S_NEXT] = s[o + lay.H_FREE]
     s[o + lay.H_FREE] = i
     if d == 0:
-        finish_read(s, o, number, arrival, t + s[lay.G_RLAT])
+        finish_read(s, o, number, arrival, t + s[lay.G_RLAT], m)
     else:
-        _finish_write(s, number, arrival, t)
-    s[lay.G_REMAINING] -= 1
-    if not close:
+        _finish_write(s, number, arrival, t, m)
+    if m & lay.M_CLOSED and not close:
         s[b + lay.B_ACC] += 1
         if s[b + lay.B_ACC] == s[lay.G_CLOSED]:
             s[o + lay.H_POLICY_N] += 1
@@ -140,7 +139,7 @@ def _shift_active(s: Array, o: int, at: int, n: int) -> None:
 
 
 @inner
-def remove_active(s: Array, o: int, b: int, at: int) -> None:
+def remove_active(s: Array, o: int, b: int, at: int, m: int) -> None:
     """Remove entry `at`; a bank without active requests may be precharged again."""
     n = s[o + lay.H_ACTIVE_N] - 1
     _shift_active(s, o, at, n)
@@ -148,11 +147,11 @@ def remove_active(s: Array, o: int, b: int, at: int) -> None:
     s[o + lay.H_GUARD + (s[b + lay.B_N1] & lay.AT)] -= 1
     if n == 0:
         s[o + lay.H_ACTIVE_MIN] = lay.INF
-    if n == 0 and s[lay.G_CLOSED] > 0:
+    if n == 0 and m & lay.M_CLOSED:
         s[o + lay.H_LIST_MIN + 2] = 0
         s[o + lay.H_LIST_MIN + 5] = 0
     elif s[b + lay.B_ACTIVE] == 0:
-        ready = ready_at(s, b, lay.F_PRE)
+        ready = ready_at(s, b, lay.F_PRE, m)
         for q in (2, 5):
             at = s[b + lay.B_POS + q]
             if at >= 0:
@@ -161,10 +160,10 @@ def remove_active(s: Array, o: int, b: int, at: int) -> None:
 
 
 @inner
-def add_active(s: Array, o: int, b: int, i: int) -> None:
+def add_active(s: Array, o: int, b: int, i: int, m: int) -> None:
     """Append slot `i`, whose row now opens, to the active list."""
     n = s[o + lay.H_ACTIVE_N]
-    ready = ready_at(s, b, s[i + lay.S_KIND] & 1)
+    ready = ready_at(s, b, s[i + lay.S_KIND] & 1, m)
     e = (s[o + lay.H_ACTIVE] + 2 * n) & lay.AT
     s[e] = i
     s[e + 1] = ready
@@ -188,7 +187,7 @@ def _leave_for_activation(s: Array, o: int, b: int, i: int, active: int) -> None
 
 
 @inner
-def execute(s: Array, o: int, command: int, b: int, i: int, active: int, t: int) -> None:
+def execute(s: Array, o: int, command: int, b: int, i: int, active: int, t: int, m: int) -> None:
     """Issue `command` at `t` to bank `b` (its scope for PREA, REFab).
 
     i       slot of the request it serves, -1: none
@@ -197,17 +196,17 @@ def execute(s: Array, o: int, command: int, b: int, i: int, active: int, t: int)
     if i >= 0 and command < lay.ACT2:
         i &= lay.AT
         count_first(s, o, b, i)
-        if (command == lay.RD or command == lay.WR) and s[lay.G_CLOSED] > 0 and _auto_precharge(s, o, b, active):
+        if (command == lay.RD or command == lay.WR) and m & lay.M_CLOSED and _auto_precharge(s, o, b, active):
             command += 2
     apply_constraints(s, o, command, b, t)
-    record(s, o, command, b, i, t)
+    record(s, o, command, b, i, t, m)
     if command >= lay.REFAB and command != lay.ACT2:
         return
     if command == lay.PREA:
-        _close_all(s, o, b, t)
+        _close_all(s, o, b, t, m)
     else:
         if lay.RD <= command <= lay.WRA:
-            _column_done(s, o, b, i & lay.AT, t, active, command >= lay.RDA)
+            _column_done(s, o, b, i & lay.AT, t, active, command >= lay.RDA, m)
             if command < lay.RDA:
                 return
         row = lay.CLOSED
@@ -215,7 +214,7 @@ def execute(s: Array, o: int, command: int, b: int, i: int, active: int, t: int)
             i &= lay.AT
             _leave_for_activation(s, o, b, i, active)
             row = s[i + lay.S_ROW]
-            if s[lay.G_SPLIT] != 0:
+            if m & lay.M_SPLIT:
                 row = lay.OPENING
                 s[o + lay.H_PENDING] = i
                 s[o + lay.H_PEND_DEADLINE] = t + s[lay.G_DEADLINE]
@@ -223,15 +222,15 @@ def execute(s: Array, o: int, command: int, b: int, i: int, active: int, t: int)
             row = s[(i & lay.AT) + lay.S_ROW]
             s[o + lay.H_PENDING] = -1
         if row >= 0:  # before `set_row`, which leaves out precharges of banks with an activated request
-            add_active(s, o, b, i & lay.AT)
-        set_row(s, o, b, row, t)
-    if s[lay.G_CLOSED] > 0 and s[o + lay.H_ACTIVE_N] > 0:
+            add_active(s, o, b, i & lay.AT, m)
+        set_row(s, o, b, row, t, m)
+    if m & lay.M_CLOSED and s[o + lay.H_ACTIVE_N] > 0:
         s[o + lay.H_ACTIVE_MIN] = 0
 
 
 @outlined
-def _close_all(s: Array, o: int, b: int, t: int) -> None:
+def _close_all(s: Array, o: int, b: int, t: int, m: int) -> None:
     for k in range(s[lay.G_BANKS_PER_1]):
         x = (b + lay.BANK_SIZE * k) & lay.AT
         if s[x + lay.B_ROW] != lay.CLOSED or s[x + lay.B_ACC] > 0 or s[x + lay.B_QUEUED] > 0:
-            set_row(s, o, x, lay.CLOSED, t)
+            set_row(s, o, x, lay.CLOSED, t, m)

@@ -21,21 +21,26 @@ CLOSED, OPENING = -1, -2  # bank states; a row number means open
 # A packed location: column, row, flat bank, channel, write flag.
 LOC_ROW, LOC_BANK, LOC_CHANNEL, LOC_WRITE = 12, 44, 54, 62
 
+# Features of a run, as bits of `m` (G_MODE). An entry with constant bits is compiled without the code of the others.
+M_DUAL, M_HALF, M_SPLIT, M_DEEP, M_CLOSED, M_ROWHIT = 1, 2, 4, 8, 16, 32
+M_TRACE, M_RECORD, M_LIMIT, M_TIMED, M_PACED, M_FAST = 64, 128, 256, 512, 1024, 2048
+M_ANY = 0xFC0  # the second line: not decided at compile time
+
 # ---- globals
-G_DUAL, G_HALF, G_SPLIT, G_CLOSED, G_ROWHIT, G_COMPAT, G_TRACE, G_RECORD = range(8)
+G_MODE, G_CLOSED, G_COMPAT, G_FINAL, G_TIME, G_NEXT, G_CHUNK0, G_CHUNK1 = range(8)
 G_CHANNELS, G_STRIDE, G_BANKS, G_N1, G_BANKS_PER_1 = range(8, 13)
 G_RLAT, G_WEND, G_WCK_RD, G_WCK_WR, G_DEADLINE, G_ACT_CYCLES = range(13, 19)
 G_RCAP, G_WCAP, G_HI, G_LO, G_BUDGET, G_LIMIT = range(19, 25)
 G_REF_MODE, G_REF_INTERVAL, G_PRIO_CAP, G_RFC_PB = range(25, 29)
-G_TIME, G_NEXT, G_CHUNK0, G_CHUNK1, G_FINAL, G_USED, G_FE_WAKE, G_BLOCK_O, G_BLOCK_DIR, G_IN_FE = range(29, 39)
-G_OUTSTANDING, G_REMAINING, G_END, G_FINISH, G_FORWARDED, G_MERGED = range(39, 45)
-G_OUT, G_OUT_N, G_OUT2, G_TRACE_AT, G_TRACE_N, G_TRACE_CAP, G_TIMED, G_ADDR_SHIFT, G_FAN2, G_FAN3 = range(45, 55)
-G_ERROR, G_FIFO_MASK, G_ARRIVAL_TICKS, G_FAST, G_DEEP, G_MINUS_1, G_TWO, G_THREE = range(55, 63)
+G_USED, G_GOAL_O, G_GOAL_T, G_GOAL_D, G_DRAINED, G_OUTSTANDING, G_END, G_FINISH, G_FORWARDED, G_MERGED = range(29, 39)
+G_OUT, G_OUT_N, G_OUT2, G_TRACE_AT, G_TRACE_N, G_TRACE_CAP, G_ADDR_SHIFT, G_FAN2, G_FAN3 = range(39, 48)
+G_ERROR, G_FIFO_MASK, G_MINUS_1, G_TWO, G_THREE, G_PRE_ACT, G_ACT_RD, G_HIT_RETRY, G_HIT_PAUSE = range(48, 57)
 G_ROWS = 64  # (N_COMMANDS + 1) first row of each command in G_TABLE
 G_EXTRA = 80  # (N_COMMANDS + 1) first row of each command in G_XTABLE
-G_TABLE = 96  # rows (level * 8 + follow class, ticks)
-MAX_ROWS = 250
-G_XTABLE = G_TABLE + 2 * MAX_ROWS  # rows (kind: 1 sibling / n of window, level, follow class, ticks, window number)
+G_LEVEL = 104  # (MAX_ROWS) level of each row of G_TABLE
+MAX_ROWS = 60
+G_TABLE = 168  # rows of ticks per follow class, -INF where there is no rule
+G_XTABLE = G_TABLE + 8 * MAX_ROWS  # rows (kind: 1 sibling / n of window, level, follow class, ticks, window number)
 MAX_EXTRA = 40
 G_SIZE = G_XTABLE + 5 * MAX_EXTRA + 4
 G_SIZE += -G_SIZE % 64
@@ -43,7 +48,8 @@ G_SIZE += -G_SIZE % 64
 REF_NONE, REF_ALL, REF_BANK, REF_BANK_TOGETHER = range(4)
 
 # ---- channel header
-H_WAKE, H_DIRTY, H_N, H_NW, H_MODE, H_ACTIVE_N, H_ACTIVE_MIN, H_FREE = range(8)  # H_N: reads, H_N + 1: writes waiting
+# H_CLOCK: clock of the last change that is not settled yet, or -1; H_N: reads, H_N + 1: writes waiting
+H_WAKE, H_CLOCK, H_N, H_NW, H_MODE, H_ACTIVE_N, H_ACTIVE_MIN, H_FREE = range(8)
 H_PRIO_N, H_PRIO_HEAD, H_NEXT_REF, H_REF_CURSOR, H_REF_PC, H_POLICY_N, H_PENDING, H_PEND_DEADLINE = range(8, 16)
 H_WCK, H_CAS, H_CAS_ACTIVE, H_FIFO_N, H_FIFO_HEAD, H_PAIR_END, H_PAIR_CMD, H_PAIR_BANK = range(16, 24)
 H_SLOTS, H_ACTIVE, H_PRIO, H_FILTER, H_HIST, H_FIFO, H_NUMBER, H_POLICY_WAKE = range(
@@ -52,7 +58,7 @@ H_SLOTS, H_ACTIVE, H_PRIO, H_FILTER, H_HIST, H_FIFO, H_NUMBER, H_POLICY_WAKE = r
 H_LIST_N, H_LIST_MIN = 32, 40  # (6) [direction * 3 + class]
 H_COUNT = 48  # (N_COMMANDS) commands issued
 H_HITS, H_MISSES, H_CONFLICTS = 60, 61, 62
-H_REF_DUE, H_REF_BANK, H_RING, H_FAST_RETRY, H_FAST_PAUSE = 63, 47, 46, 39, 38
+H_REF_DUE, H_REF_BANK, H_ORDER = 63, 47, 46
 H_OPEN, H_GUARD = 64, 72  # (8) per rank / pseudo channel: banks not closed, sum of active counts
 H_SINCE, H_BUSY = 112, 120  # (8) per rank / pseudo channel: since when a row is open; ticks with an open row
 H_ALLOWED = 80  # (32) per-bank refresh in step: earliest start per stack
@@ -84,5 +90,6 @@ B_QUEUED, B_N1 = 30, 31  # row policy has queued a precharge; number of the rank
 S_ROW, S_BANK, S_ARRIVAL, S_NEXT, S_PREV, S_ADDR, S_KEY, S_KIND = range(8)  # kind: 1 write, 2 counted, column << 8
 SLOT_SIZE = 8
 FILTER_SIZE = 1024
+ORDER_SIZE = 1024  # banks in order of age, see fast_kernels
 TRACE_SIZE = 7  # tick, command, channel << 32 | bank record number, row, column, kind, arrival
 ERROR_PRIO_FULL, ERROR_STUCK, ERROR_SLOTS = 1, 2, 3

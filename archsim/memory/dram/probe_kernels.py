@@ -24,4 +24,4 @@ def earliest_after(
     b = (o + lay.BANK + lay.BANK_SIZE * bank) & lay.AT
     if follow == lay.F_PREA or follow == lay.F_REFAB:
         return scope_ready_at(s, b, follow)
-    return ready_at(s, b, follow)
+    return ready_at(s, b, follow, s[lay.G_MODE])

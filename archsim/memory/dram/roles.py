@@ -173,10 +173,8 @@ def _merged(
 def _check(
     rows: list[tuple[tuple[int, int, int], ...]], extra: list[tuple[tuple[int, int, int, int, int], ...]]
 ) -> None:
-    if sum(map(len, rows)) > lay.MAX_ROWS or sum(map(len, extra)) > lay.MAX_EXTRA:
-        raise ConfigError(
-            f"more than {lay.MAX_ROWS} rules (or {lay.MAX_EXTRA} windows and sibling rules)", key="standard.constraints"
-        )
+    if sum(map(len, extra)) > lay.MAX_EXTRA:
+        raise ConfigError(f"more than {lay.MAX_EXTRA} windows and sibling rules", key="standard.constraints")
     for role in (lay.ACT2, lay.CAS_RD, lay.CAS_WR):
         if rows[role] or extra[role]:
             raise ConfigError(

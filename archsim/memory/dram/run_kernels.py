@@ -1,4 +1,8 @@
-"""The event loop: requests are offered at a clock, channels act at the next tick, time jumps in between."""
+"""The front end and the order in which channels act.
+
+Requests are offered at a clock; a channel acts at the next tick. Channels do not see each other: each runs up to the
+clock of the front end only when a request for it is offered, or until it frees the slot that the front end waits for.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.memory.dram import layout_kernels as lay
+from archsim.memory.dram.alone_kernels import serve_alone
 from archsim.memory.dram.bank_kernels import list_add
 from archsim.memory.dram.controller_kernels import look, settle
-from archsim.memory.dram.fast_kernels import fast_possible, fast_run
+from archsim.memory.dram.fast_kernels import hit_run, hits_only
 from archsim.memory.dram.issue_kernels import finish_read
 from archsim.memory.tables.jit_kernels import entry, inner, outlined
 
 Array = NDArray[np.int64]
 MORE, DONE, FLUSH, FAILED = 0, 1, 2, 3
+CATCH_UP, EMPTY, FINISH = -1, 2, 3  # goals of a channel besides room for a read (0) or a write (1)
+NEVER = lay.INF - 1
 
 
 @outlined
@@ -31,7 +38,7 @@ def _buffered_write(s: Array, o: int, b: int, address: int) -> bool:
 
 
 @inner
-def _enter(s: Array, o: int, b: int, d: int, number: int, location: int, address: int, t: int) -> None:
+def _enter(s: Array, o: int, b: int, d: int, number: int, location: int, address: int, t: int, m: int) -> None:
     """Put a request into its buffer and, if it is the oldest of its kind in the bank, into the candidate lists."""
     i = s[o + lay.H_FREE]
     if i < 0:
@@ -63,22 +70,24 @@ def _enter(s: Array, o: int, b: int, d: int, number: int, location: int, address
     if open_row == row:
         if s[e + lay.B_HIT] == lay.NO_KEY:
             s[e + lay.B_HIT] = key
-            list_add(s, o, d, 0, b)
+            list_add(s, o, d, 0, b, m)
     elif open_row != lay.OPENING and s[e + lay.B_MISS] == lay.NO_KEY:
         s[e + lay.B_MISS] = key
-        list_add(s, o, d, 1 if open_row == lay.CLOSED else 2, b)
+        list_add(s, o, d, 1 if open_row == lay.CLOSED else 2, b, m)
 
 
 @inner
-def _accept(s: Array, number: int, location: int, address: int, t: int) -> int:
-    """Offer one request at clock `t`. Returns -1 if it was taken, else the offset of the channel that refused."""
-    o = (lay.G_SIZE + ((location >> lay.LOC_CHANNEL) & 0xFF) * s[lay.G_STRIDE]) & lay.AT
+def _accept(s: Array, o: int, number: int, location: int, address: int, t: int, before: int, m: int) -> int:
+    """Offer one request to channel `o` at clock `t`. Returns -1 if it was taken, else its direction.
+
+    before  no other request is offered until this clock
+    """
     b = o + lay.BANK + ((location >> lay.LOC_BANK) & 0x3FF) * lay.BANK_SIZE
     d = (location >> lay.LOC_WRITE) & 1
     if s[o + lay.H_NW] > 0 and _buffered_write(s, o, b, address):
         if d == 0:
             s[lay.G_FORWARDED] += 1
-            finish_read(s, o, number, t, t + 1)
+            finish_read(s, o, number, t, t + 1, m)
             s[lay.G_OUTSTANDING] += 1
         else:
             s[lay.G_MERGED] += 1
@@ -86,12 +95,12 @@ def _accept(s: Array, number: int, location: int, address: int, t: int) -> int:
             s[lay.G_FINISH] = max(s[lay.G_FINISH], t + 1)
         return -1
     if s[o + lay.H_N + d] >= s[lay.G_RCAP + d]:
-        s[lay.G_BLOCK_DIR] = d
-        return int(o)
-    _enter(s, o, b, d, number, location, address, t)
-    s[lay.G_REMAINING] += 1
+        return int(d)
     s[lay.G_OUTSTANDING] += 1 - d
-    s[o + lay.H_DIRTY] = 1
+    if m & lay.M_PACED and d == 0 and serve_alone(s, o, b, number, location, t, before, m):
+        return -1
+    _enter(s, o, b, d, number, location, address, t, m)
+    s[o + lay.H_CLOCK] = t
     return -1
 
 
@@ -113,99 +122,175 @@ def _deliver(s: Array, t: int) -> int:
 
 
 @inner
-def _surely_refused(s: Array, taken: int, following: int) -> bool:
-    """One channel: the read just taken filled its queue, and the following read finds no write to be forwarded."""
-    o = lay.G_SIZE
-    full = (taken | following) >> lay.LOC_WRITE == 0 and s[o + lay.H_N] >= s[lay.G_RCAP] and s[o + lay.H_NW] == 0
-    if full and s[lay.G_TIMED] == 0:
-        s[lay.G_BLOCK_O] = o
-        s[lay.G_BLOCK_DIR] = 0
-        return True
-    return False
+def _set_goal(s: Array, o: int, until: int, what: int) -> None:
+    s[lay.G_GOAL_O], s[lay.G_GOAL_T], s[lay.G_GOAL_D] = o, until, what
 
 
 @inner
-def _offer(s: Array, locations: Array, addresses: Array, times: Array, gap: float, t: int) -> bool:
-    """Offer requests in order at clock `t`; sets when to offer again. False: the chunk is used up."""
-    used = s[lay.G_USED]
-    s[lay.G_USED] = 0
-    s[lay.G_BLOCK_O] = -1
-    i, end, first = s[lay.G_NEXT], s[lay.G_CHUNK1], s[lay.G_CHUNK0]
-    wake = lay.INF
+def _behind(s: Array, o: int, t: int) -> bool:
+    """Has channel `o` anything to do up to tick `t`?"""
+    clock = s[o + lay.H_CLOCK]
+    return bool(s[o + lay.H_WAKE] <= t if clock < 0 else clock < t)
+
+
+@outlined
+def _limited(s: Array, t: int) -> int:
+    """With a limit of outstanding reads: the clock t' >= `t` at which to offer; -1 - t': a channel must act first."""
+    while True:
+        settled, first, who = True, lay.INF, lay.G_SIZE
+        for k in range(s[lay.G_CHANNELS]):
+            o = (lay.G_SIZE + k * s[lay.G_STRIDE]) & lay.AT
+            if _behind(s, o, t):
+                _set_goal(s, o, t, CATCH_UP)
+                return -1 - t
+            if settled and s[o + lay.H_CLOCK] >= 0:
+                settled, who = False, o
+            if settled and s[o + lay.H_WAKE] < first:
+                first, who = s[o + lay.H_WAKE], o
+        due = _deliver(s, t)
+        if s[lay.G_OUTSTANDING] < s[lay.G_LIMIT]:
+            return t
+        if due <= t + 1 or (settled and due <= first and due < lay.INF):
+            t = due
+            continue
+        _set_goal(s, who, min(first, NEVER) if settled else t, CATCH_UP)
+        return -1 - t
+
+
+@inner
+def _next_offer(s: Array, gap: float, i: int, t: int, m: int) -> int:
+    """The earliest clock at which request `i` + 1 may be offered, when `i` is offered at `t`."""
+    before = t
+    if m & lay.M_PACED:
+        if s[lay.G_LIMIT] == 1:
+            before = lay.INF
+        else:
+            before = int(np.ceil((i + 1) * gap))
+    return int(before)
+
+
+@inner
+def _drain(s: Array) -> None:
+    """All requests are offered: each channel serves what it holds, then goes on to the last tick of the run."""
+    k = s[lay.G_DRAINED]
+    n = s[lay.G_CHANNELS]
+    if k < n:
+        _set_goal(s, lay.G_SIZE + k * s[lay.G_STRIDE], NEVER, EMPTY)
+    elif k < 2 * n:
+        _set_goal(s, lay.G_SIZE + (k - n) * s[lay.G_STRIDE], s[lay.G_FINISH], FINISH)
+    else:
+        s[lay.G_GOAL_O] = -2
+
+
+@inner
+def _offer(s: Array, locations: Array, addresses: Array, times: Array, gap: float, t: int, m: int) -> int:
+    """Offer requests in order from clock `t` on until a channel must act. Returns the clock and sets the goal.
+
+    G_GOAL_O is -1 when the chunk is used up, -2 when the run has ended.
+    """
+    used, i, end, first = s[lay.G_USED], s[lay.G_NEXT], s[lay.G_CHUNK1], s[lay.G_CHUNK0]
     while True:
         if i >= end:
-            if s[lay.G_FINAL] == 0:
-                s[lay.G_NEXT] = i
-                s[lay.G_USED] = used
-                return False
+            s[lay.G_GOAL_O] = -1
+            if s[lay.G_FINAL] != 0:
+                _drain(s)
             break
         if used >= s[lay.G_BUDGET]:
-            wake = t + 1
-            break
-        if s[lay.G_LIMIT] > 0:
-            due = _deliver(s, t)
-            if s[lay.G_OUTSTANDING] >= s[lay.G_LIMIT]:
-                wake = due
-                s[lay.G_BLOCK_O] = 0
+            t, used = t + 1, 0
+        at = (i - first) & lay.AT
+        if m & lay.M_LIMIT:
+            clock = _limited(s, t)
+            wait = clock < 0
+            if wait:
+                clock = -1 - clock
+            if clock > t:
+                t, used = clock, 0
+            if wait:
                 break
-        if s[lay.G_TIMED] != 0 and t < times[(i - first) & lay.AT]:
-            wake = times[(i - first) & lay.AT]
-            break
+        if m & lay.M_TIMED and t < times[at]:
+            t, used = times[at], 0
+            continue
         if gap > 0.0 and t < i * gap:
-            wake = int(np.ceil(i * gap))
+            t, used = int(np.ceil(i * gap)), 0
+            continue
+        location = locations[at]
+        o = (lay.G_SIZE + ((location >> lay.LOC_CHANNEL) & 0xFF) * s[lay.G_STRIDE]) & lay.AT
+        if _behind(s, o, t):
+            _set_goal(s, o, t, CATCH_UP)
             break
-        blocked = _accept(s, i, locations[(i - first) & lay.AT], addresses[(i - first) & lay.AT], t)
-        if blocked >= 0:
-            s[lay.G_BLOCK_O] = blocked
+        refused = _accept(s, o, i, location, addresses[at], t, _next_offer(s, gap, i, t, m), m)
+        if refused >= 0:
+            _set_goal(s, o, NEVER, refused)
             break
         i += 1
         used += 1
-        if (
-            s[lay.G_FAST] != 0
-            and i < end
-            and _surely_refused(s, locations[(i - 1 - first) & lay.AT], locations[(i - first) & lay.AT])
-        ):
+    s[lay.G_NEXT], s[lay.G_USED] = i, used
+    return int(t)
+
+
+@inner
+def _reached(s: Array, o: int, what: int) -> bool:
+    """Has the channel reached a goal that is not a tick?"""
+    if what == EMPTY:
+        held = s[o + lay.H_N] + s[o + lay.H_NW] + s[o + lay.H_ACTIVE_N]
+        return bool(held == 0 and s[o + lay.H_PENDING] < 0)
+    return bool(what >= 0 and what != FINISH and s[o + lay.H_N + what] < s[lay.G_RCAP + what])
+
+
+@inner
+def _run(s: Array, o: int, until: int, what: int, m: int) -> int:
+    """Ticks of channel `o` up to `until` or the goal; returns the tick reached, -1 if the trace buffer is full.
+
+    The last tick stays unsettled: requests may still be offered at its clock.
+    """
+    if s[o + lay.H_CLOCK] >= 0:
+        settle(s, o, s[o + lay.H_CLOCK], m)
+        s[o + lay.H_CLOCK] = -1
+    if what == EMPTY and _reached(s, o, what):
+        return 0
+    while True:
+        t = s[o + lay.H_WAKE]
+        if t > until:
+            return int(until)
+        if m & lay.M_TRACE and s[lay.G_TRACE_N] + 4 >= s[lay.G_TRACE_CAP]:
+            return -1
+        look(s, o, t, m)
+        if t == until or _reached(s, o, what) or s[lay.G_ERROR] != 0:
+            s[o + lay.H_CLOCK] = t
+            return int(t)
+        settle(s, o, t, m)
+
+
+@inner
+def _advance(s: Array, locations: Array, addresses: Array, times: Array, gap: float, m: int) -> int:
+    t = s[lay.G_TIME]
+    status = -1
+    while status < 0:
+        t = _offer(s, locations, addresses, times, gap, t, m)
+        o, what = s[lay.G_GOAL_O], s[lay.G_GOAL_D]
+        if o < 0:
+            status = MORE if o == -1 else DONE
             break
-    s[lay.G_NEXT] = i
-    s[lay.G_FE_WAKE] = wake
-    return True
-
-
-@inner
-def _unblock(s: Array, o: int, t: int) -> None:
-    """After an issue in channel `o`: may the front end go on?"""
-    block = s[lay.G_BLOCK_O]
-    if block == o:
-        d = s[lay.G_BLOCK_DIR] & 1
-        if s[o + lay.H_N + d] < s[lay.G_RCAP + d]:
-            s[lay.G_FE_WAKE] = t
-    elif block == 0:
-        s[lay.G_FE_WAKE] = min(s[lay.G_FE_WAKE], max(t, _deliver(s, t - 1)))
-
-
-@inner
-def _tick(s: Array, t: int) -> None:
-    """Tick `t` of every channel that has something to do."""
-    for k in range(s[lay.G_CHANNELS]):
-        o = (lay.G_SIZE + k * s[lay.G_STRIDE]) & lay.AT
-        if s[o + lay.H_WAKE] <= t:
-            look(s, o, t)
-            s[o + lay.H_DIRTY] = 1
-            if s[lay.G_BLOCK_O] >= 0:
-                _unblock(s, o, t)
-
-
-@inner
-def _next_time(s: Array, t: int) -> int:
-    """Settle the channels that changed; the next clock or tick with something to do."""
-    first = max(s[lay.G_FE_WAKE], t + 1)
-    for k in range(s[lay.G_CHANNELS]):
-        o = (lay.G_SIZE + k * s[lay.G_STRIDE]) & lay.AT
-        if s[o + lay.H_DIRTY] != 0:
-            s[o + lay.H_DIRTY] = 0
-            settle(s, o, t)
-        first = min(first, s[o + lay.H_WAKE])
-    return int(first)
+        o &= lay.AT
+        if m & lay.M_FAST and m & lay.M_TIMED == 0 and what == 0 and hits_only(s, o):
+            last = hit_run(s, o, t, locations, addresses, m)
+            if last >= 0:
+                t, s[lay.G_USED] = last, 0
+                continue
+        reached = _run(s, o, s[lay.G_GOAL_T], what, m)
+        if s[lay.G_ERROR] != 0:
+            status = FAILED
+        elif reached < 0:
+            status = FLUSH
+        elif reached == NEVER:
+            s[lay.G_ERROR] = lay.ERROR_STUCK
+            status = FAILED
+        elif what >= EMPTY:
+            s[lay.G_DRAINED] += 1
+        elif what >= 0:
+            t, s[lay.G_USED] = reached, 0
+    s[lay.G_TIME] = t
+    return int(status)
 
 
 @entry
@@ -213,32 +298,32 @@ def advance(s: Array, locations: Array, addresses: Array, times: Array, gap: flo
     """Run until the chunk is used up (MORE), all is served (DONE), the trace buffer is full (FLUSH) or an error.
 
     locations, addresses  (n,) packed locations (see layout_kernels) and byte addresses of the chunk's requests
-    times                 (n,) earliest clock of each request, used if G_TIMED
+    times                 (n,) earliest clock of each request, used if M_TIMED
     gap                   request i is not offered before clock i * gap
     """
-    t = s[lay.G_TIME]
-    while True:
-        if s[lay.G_IN_FE] == 0:
-            _tick(s, t)
-        s[lay.G_IN_FE] = 0
-        if s[lay.G_FE_WAKE] <= t and not _offer(s, locations, addresses, times, gap, t):
-            s[lay.G_TIME] = t
-            s[lay.G_IN_FE] = 1
-            return MORE
-        t = _next_time(s, t)
-        if s[lay.G_FAST] != 0 and t < lay.INF and s[lay.G_TIMED] == 0 and fast_possible(s, lay.G_SIZE):
-            last = fast_run(s, lay.G_SIZE, t, locations, addresses)
-            if last >= 0:
-                t = last
-                s[lay.G_IN_FE] = 1
-                continue
-        if s[lay.G_ERROR] != 0:
-            return FAILED
-        if s[lay.G_REMAINING] == 0 and s[lay.G_FINAL] != 0 and s[lay.G_NEXT] >= s[lay.G_CHUNK1] and t > s[lay.G_FINISH]:
-            return DONE
-        if t >= lay.INF:
-            s[lay.G_ERROR] = lay.ERROR_STUCK
-            return FAILED
-        if s[lay.G_TRACE] != 0 and s[lay.G_TRACE_N] + 4 * s[lay.G_CHANNELS] >= s[lay.G_TRACE_CAP]:
-            s[lay.G_TIME] = t
-            return FLUSH
+    return _advance(s, locations, addresses, times, gap, s[lay.G_MODE])
+
+
+@entry
+def advance_plain(s: Array, locations: Array, addresses: Array, times: Array, gap: float) -> int:
+    """`advance` for one command slot, one rank, open rows, FR-FCFS."""
+    return _advance(s, locations, addresses, times, gap, s[lay.G_MODE] & lay.M_ANY)
+
+
+@entry
+def advance_split(s: Array, locations: Array, addresses: Array, times: Array, gap: float) -> int:
+    """`advance_plain` for two-command activates and a data clock (LPDDR5)."""
+    return _advance(s, locations, addresses, times, gap, (s[lay.G_MODE] & lay.M_ANY) | lay.M_SPLIT)
+
+
+@entry
+def advance_column_row(s: Array, locations: Array, addresses: Array, times: Array, gap: float) -> int:
+    """`advance_plain` for a column and a row command per tick, and pseudo channels (HBM2)."""
+    return _advance(s, locations, addresses, times, gap, (s[lay.G_MODE] & lay.M_ANY) | lay.M_DUAL | lay.M_DEEP)
+
+
+@entry
+def advance_half_clock(s: Array, locations: Array, addresses: Array, times: Array, gap: float) -> int:
+    """`advance_column_row` with ticks of half a clock (HBM3)."""
+    special = lay.M_DUAL | lay.M_HALF | lay.M_DEEP
+    return _advance(s, locations, addresses, times, gap, (s[lay.G_MODE] & lay.M_ANY) | special)
