@@ -113,6 +113,44 @@ def _push(s: Array, b: int, i: int, number: int, location: int, address: int, t:
     return True
 
 
+@inner
+def _soonest(s: Array, order: int, head: int, tail: int, soonest: int, m: int) -> int:
+    """Place of the bank whose oldest read can issue first; of several, the one that is oldest."""
+    odd = (m & lay.M_HALF) >> 1
+    place, best = head, max(soonest, ready_at(s, s[(order + head) & lay.AT] & lay.AT, lay.F_RD, m) | odd)
+    for k in range(head + 1, tail):
+        if best == soonest:
+            break
+        ready = max(soonest, ready_at(s, s[(order + k) & lay.AT] & lay.AT, lay.F_RD, m) | odd)
+        if ready < best:
+            place, best = k, ready
+    return place
+
+
+@inner
+def _move_up(s: Array, order: int, head: int, tail: int, place: int, b: int) -> int:
+    """Bank `b` at `place` was served: `head` becomes free, `b` goes where its next read puts it. The new tail."""
+    for k in range(place, head, -1):
+        s[(order + k) & lay.AT] = s[(order + k - 1) & lay.AT]
+    key = _age(s, b)
+    if key == lay.NO_KEY:
+        return tail
+    place = tail
+    while place > head + 1 and _age(s, s[(order + place - 1) & lay.AT]) > key:
+        s[(order + place) & lay.AT] = s[(order + place - 1) & lay.AT]
+        place -= 1
+    s[(order + place) & lay.AT] = b
+    return tail + 1
+
+
+@outlined
+def _rewind(s: Array, order: int, head: int, tail: int) -> int:
+    """Move the banks back to position 1."""
+    for k in range(head, tail):
+        s[(order + 1 + k - head) & lay.AT] = s[(order + k) & lay.AT]
+    return 1
+
+
 @outlined
 def hit_run(s: Array, o: int, t: int, locations: Array, addresses: Array, m: int) -> int:
     """Serve hits after clock `t`; returns the clock at which the front end goes on, or -1 if no read issued.
@@ -126,16 +164,9 @@ def hit_run(s: Array, o: int, t: int, locations: Array, addresses: Array, m: int
     served, hits, now, writes = 0, 0, t, s[o + lay.H_NW] > 0
     while True:
         soonest = max(now + 1, class_bound(s, o, lay.F_RD, m)) | odd
-        at, b = head, s[(order + head) & lay.AT] & lay.AT
+        place = _soonest(s, order, head, tail, soonest, m)
+        b = s[(order + place) & lay.AT] & lay.AT
         tick = max(soonest, ready_at(s, b, lay.F_RD, m) | odd)
-        if tick > soonest:
-            for k in range(head + 1, tail):
-                other = s[(order + k) & lay.AT] & lay.AT
-                ready = max(soonest, ready_at(s, other, lay.F_RD, m) | odd)
-                if ready < tick:
-                    at, b, tick = k, other, ready
-                    if ready == soonest:
-                        break
         if tick >= s[o + lay.H_NEXT_REF] or (m & lay.M_SPLIT and tick >= s[o + lay.H_WCK]):
             i = -1
             break
@@ -144,17 +175,9 @@ def hit_run(s: Array, o: int, t: int, locations: Array, addresses: Array, m: int
         if m & lay.M_SPLIT:
             s[o + lay.H_WCK] = max(s[o + lay.H_WCK], tick + s[lay.G_WCK_RD])
         i = _pop(s, b)
-        if tail - head > 1 or s[b + lay.B_LIST + lay.B_HEAD] < 0:
-            for k in range(at, head, -1):
-                s[(order + k) & lay.AT] = s[(order + k - 1) & lay.AT]
+        if tail - head > 1 or _age(s, b) == lay.NO_KEY:
+            tail = _move_up(s, order, head, tail, place, b)
             head += 1
-            if s[b + lay.B_LIST + lay.B_HEAD] >= 0:
-                at, key = tail, _age(s, b)
-                while at > head and _age(s, s[(order + at - 1) & lay.AT]) > key:
-                    s[(order + at) & lay.AT] = s[(order + at - 1) & lay.AT]
-                    at -= 1
-                s[(order + at) & lay.AT] = b
-                tail += 1
         hits += 1 - ((s[i + lay.S_KIND] >> 1) & 1)
         s[(out + served) & lay.AT] = tick + latency - s[i + lay.S_ARRIVAL]
         if m & lay.M_RECORD:
@@ -166,9 +189,9 @@ def hit_run(s: Array, o: int, t: int, locations: Array, addresses: Array, m: int
         at = (number - first) & lay.AT
         location = locations[at]
         b = (o + lay.BANK + ((location >> lay.LOC_BANK) & 0x3FF) * lay.BANK_SIZE) & lay.AT
-        if (location | locations[at + 1]) >> lay.LOC_WRITE != 0:
-            break
-        if s[b + lay.B_ROW] != (location >> lay.LOC_ROW) & 0xFFFFFFFF:
+        if (location | locations[at + 1]) >> lay.LOC_WRITE or s[b + lay.B_ROW] != (
+            location >> lay.LOC_ROW
+        ) & 0xFFFFFFFF:
             break
         # a read of a waiting write's data would be forwarded, even by a full queue
         if writes and (_may_forward(s, o, addresses[at]) or _may_forward(s, o, addresses[at + 1])):
@@ -179,33 +202,27 @@ def hit_run(s: Array, o: int, t: int, locations: Array, addresses: Array, m: int
         number += 1
         i = -1
         if tail + 2 >= lay.ORDER_SIZE:
-            for k in range(head, tail):
-                s[(order + 1 + k - head) & lay.AT] = s[(order + k) & lay.AT]
-            head, tail = 1, 1 + tail - head
+            head, tail = _rewind(s, order, head, tail), 1 + tail - head
     if i >= 0:  # the slot of the last one is free
-        s[i + lay.S_NEXT] = s[o + lay.H_FREE]
-        s[o + lay.H_FREE] = i
+        s[i + lay.S_NEXT], s[o + lay.H_FREE] = s[o + lay.H_FREE], i
         s[o + lay.H_N] -= 1
     _scatter(s, o, order, head, tail, m)
-    pause = _SHORTEST_PAUSE
-    if served < _USEFUL_RUN:
-        pause = min(_LONGEST_PAUSE, 2 * s[lay.G_HIT_PAUSE] + 1)
-    s[lay.G_HIT_PAUSE] = pause
-    s[lay.G_HIT_RETRY] = number + pause
-    _account(s, o, served, hits, number, now + latency)
-    if served == 0:
-        return -1
-    s[o + lay.H_CLOCK] = now
-    return int(now)
+    return _account(s, o, served, hits, number, now, now + latency)
 
 
 @inner
-def _account(s: Array, o: int, served: int, hits: int, number: int, due: int) -> None:
+def _account(s: Array, o: int, served: int, hits: int, number: int, now: int, due: int) -> int:
+    pause = _SHORTEST_PAUSE
+    if served < _USEFUL_RUN:
+        pause = min(_LONGEST_PAUSE, 2 * s[lay.G_HIT_PAUSE] + 1)
+    s[lay.G_HIT_PAUSE], s[lay.G_HIT_RETRY] = pause, number + pause
+    if served == 0:
+        return -1
     s[lay.G_OUTSTANDING] += number - s[lay.G_NEXT]
     s[lay.G_NEXT] = number
     s[o + lay.H_COUNT + lay.RD] += served
     s[o + lay.H_HITS] += hits
     s[lay.G_OUT_N] += served
-    if served > 0:
-        s[lay.G_END] = max(s[lay.G_END], due)
-        s[lay.G_FINISH] = max(s[lay.G_FINISH], due)
+    s[lay.G_END], s[lay.G_FINISH] = max(s[lay.G_END], due), max(s[lay.G_FINISH], due)
+    s[o + lay.H_CLOCK] = now
+    return now
