@@ -22,6 +22,7 @@ from archsim.compute.gpu.records import Records
 from archsim.compute.gpu.vector_kernels import vector_rows
 
 T = TypeVar("T")
+SERIAL_LOOKUPS = 16  # up to this many, PyTorch's index kernel walks the rows one after the other
 
 
 def shapes(dtype: np.dtype[np.void], **columns: Any) -> Records:
@@ -82,7 +83,7 @@ def gemm_answers(machine: Machine, operators: Sequence[Gemm]) -> Records:
 
     def run(group: list[Gemm]) -> Records:
         path = machine.gemm(group[0].compute, weight_path(group[0]))
-        return run_gemm(machine, path, _filled(records.GEMM_SHAPE, [_gemm_row(op) for op in group]))
+        return run_gemm(machine, path, gemm_rows_of(group))
 
     return _grouped(operators, lambda op: (op.compute, weight_path(op)), run, records.GEMM_ANSWER)
 
@@ -100,10 +101,8 @@ def attention_answers(machine: Machine, operators: Sequence[Attention]) -> Recor
 
     def run(group: list[Attention]) -> Records:
         if is_decode(group[0]):
-            rows = _filled(records.DECODE_SHAPE, [_decode_row(op) for op in group])
-            return run_decode(machine, machine.decode(group[0].compute), rows)
-        rows = _filled(records.PREFILL_SHAPE, [_prefill_row(op) for op in group])
-        return run_prefill(machine, machine.prefill(group[0].compute), rows)
+            return run_decode(machine, machine.decode(group[0].compute), decode_rows_of(group))
+        return run_prefill(machine, machine.prefill(group[0].compute), prefill_rows_of(group))
 
     return _grouped(operators, lambda op: (op.compute, is_decode(op)), run, records.ATTENTION_ANSWER)
 
@@ -117,6 +116,7 @@ def _decode_row(op: Attention) -> tuple[float, ...]:
     return (
         op.batch, op.past_tokens + 1.0, op.heads, op.kv_heads, op.head_dim, op.q.bytes, op.kv.bytes,
         float(op.l2 == "warm"),
+        float(op.write_kv),
     )  # fmt: skip
 
 
@@ -124,6 +124,7 @@ def _prefill_row(op: Attention) -> tuple[float, ...]:
     return (
         op.batch, op.new_tokens, op.past_tokens, op.heads, op.kv_heads, op.head_dim, op.q.bytes, op.kv.bytes,
         op.decodes, op.decode_tokens, float(op.l2 == "warm"),
+        float(op.write_kv),
     )  # fmt: skip
 
 
@@ -131,7 +132,7 @@ def moe_answers(machine: Machine, operators: Sequence[Moe]) -> Records:
     """Answers for expert blocks, in order."""
 
     def run(group: list[Moe]) -> Records:
-        rows = _filled(records.MOE_SHAPE, [_moe_row(op) for op in group])
+        rows = moe_rows_of(group)
         loads = [np.array(op.loads, dtype=np.float64) for op in group]
         return run_moe(machine, machine.moe(group[0].compute), rows, loads)
 
@@ -141,8 +142,8 @@ def moe_answers(machine: Machine, operators: Sequence[Moe]) -> Records:
 def _moe_row(op: Moe) -> tuple[float, ...]:
     active = sum(1 for load in op.loads if load > 0)
     return (
-        op.tokens, op.hidden, op.inter, op.matrices, sum(op.loads), active, len(op.loads), op.a.bytes, op.b.bytes,
-        op.c.bytes, op.b.slots, float(op.l2 == "warm"),
+        op.tokens, op.hidden, op.inter, op.matrices, sum(op.loads), active, len(op.loads), op.routings,
+        op.a.bytes, op.b.bytes, op.c.bytes, op.b.slots, float(op.l2 == "warm"),
     )  # fmt: skip
 
 
@@ -150,12 +151,44 @@ def vector_answers(machine: Machine, operators: Sequence[Vector]) -> Records:
     """Answers for vector operators, in order."""
 
     def run(group: list[Vector]) -> Records:
-        name = group[0].name
-        per_element = machine.kernels.vector[name].bytes_per_element if name in machine.kernels.vector else 0.0
-        rows = [(op.rows, op.width, op.bytes_per_element or per_element * op.element_bytes / 2.0, 0.0) for op in group]
-        return run_vector(machine, machine.vector(name), _filled(records.VECTOR_SHAPE, rows))
+        return run_vector(machine, machine.vector(group[0].name), vector_rows_of(machine, group))
 
     return _grouped(operators, lambda op: op.name, run, records.VECTOR_ANSWER)
+
+
+def _vector_row(op: Vector, per_element: float) -> tuple[float, ...]:
+    moved = op.bytes_per_element or per_element * op.element_bytes / 2.0
+    serial = op.rows if op.name == "embedding" and op.rows <= SERIAL_LOOKUPS else 0.0
+    return op.rows, op.width, moved, serial
+
+
+def gemm_rows_of(operators: Sequence[Gemm]) -> Records:
+    """`GEMM_SHAPE` of every product."""
+    return _filled(records.GEMM_SHAPE, [_gemm_row(op) for op in operators])
+
+
+def decode_rows_of(operators: Sequence[Attention]) -> Records:
+    """`DECODE_SHAPE` of every decode step."""
+    return _filled(records.DECODE_SHAPE, [_decode_row(op) for op in operators])
+
+
+def prefill_rows_of(operators: Sequence[Attention]) -> Records:
+    """`PREFILL_SHAPE` of every prompt, chunk or mixed batch."""
+    return _filled(records.PREFILL_SHAPE, [_prefill_row(op) for op in operators])
+
+
+def moe_rows_of(operators: Sequence[Moe]) -> Records:
+    """`MOE_SHAPE` of every expert block."""
+    return _filled(records.MOE_SHAPE, [_moe_row(op) for op in operators])
+
+
+def vector_rows_of(machine: Machine, operators: Sequence[Vector]) -> Records:
+    """`VECTOR_SHAPE` of every vector operator; what an element moves is a constant of its kernel."""
+    kernels = machine.kernels.vector
+    return _filled(
+        records.VECTOR_SHAPE,
+        [_vector_row(op, kernels[op.name].bytes_per_element if op.name in kernels else 0.0) for op in operators],
+    )
 
 
 def seconds(machine: Machine, operators: Sequence[GpuOperator]) -> NDArray[np.float64]:

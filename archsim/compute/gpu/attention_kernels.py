@@ -67,20 +67,29 @@ def prefill_row(shape: Any, device: Any, path: Any, answer: Any) -> None:
     per_key = tile_clocks(shape, device, path, answer) / device["clock_hz"]
     answer["tensor_s"] *= all_keys / (device["sms"] * device["clock_hz"])
     answer["exponent_s"] *= all_keys / (device["sms"] * device["clock_hz"])
-    longest_s = granule * math.ceil(longest / granule) * per_key + path["unit_s"]
-    on_chip = makespan(all_keys * per_key + busy * path["unit_s"], longest_s, busy, device, path)
+    walk_s = granule * math.ceil(longest / granule) * per_key
+    on_chip = makespan(all_keys * per_key + busy * path["unit_s"], walk_s + path["unit_s"], busy, device, path)
+    split = 2.0
+    answer["split"] = 1.0
+    while split <= path["largest_split"] and busy * split <= device["sms"]:  # few tiles: their keys are shared out
+        parted = max(walk_s / split, granule * per_key) + path["unit_s"] + path["combine_s"]
+        if parted < on_chip:
+            on_chip = parted
+            answer["split"] = split
+        split *= 2.0
     if shape["decodes"] > 0.0:
         empty = (shape["decodes"] + shape["batch"]) * heads * tiles + shape["heads"] - busy
         on_chip += max(empty, 0.0) * path["empty_unit_s"] / device["sms"]
-    prefill_traffic(shape, device, path, answer)
-    answer["units"], answer["split"] = busy, 1.0
+    hits = prefill_traffic(shape, device, path, answer)
+    answer["units"] = busy
     answer["rounds"] = max(1.0, busy / device["sms"])
     answer["launch_s"], answer["fill_s"] = path["launch_s"], 0.0
     written = shape["batch"] * shape["new_tokens"] + shape["decodes"]
     new_bytes = 2.0 * written * shape["kv_heads"] * shape["head_dim"] * shape["kv_bytes"]
     answer["kv_write_s"] = 0.0
-    if path["kv_write_share"] > 0.0:
+    if shape["write_kv"] > 0.0:
         stream = 2.0 * new_bytes / (path["kv_write_share"] * device["bandwidth"])
+        stream *= 1.0 - hits * (1.0 - path["l2_gain"])
         answer["kv_write_s"] = path["kv_write_s"] * written / device["sms"] + stream
     body = overlapped(on_chip, answer["memory_s"], path["overlap"])
     answer["exposed_s"] = body - max(answer["tensor_s"], answer["exponent_s"], answer["memory_s"])
@@ -88,8 +97,8 @@ def prefill_row(shape: Any, device: Any, path: Any, answer: Any) -> None:
 
 
 @njit(cache=True, nogil=True)
-def prefill_traffic(shape: Any, device: Any, path: Any, answer: Any) -> None:
-    """Queries, results, keys and values once; what the round before left in L2 comes from there."""
+def prefill_traffic(shape: Any, device: Any, path: Any, answer: Any) -> float:
+    """Queries, results, keys and values once; what the round before left in L2 comes from there. Returns its share."""
     tokens = shape["batch"] * shape["new_tokens"] + shape["decodes"]
     queries = 2.0 * tokens * shape["heads"] * shape["head_dim"] * shape["q_bytes"]
     keys = shape["batch"] * (shape["past_tokens"] + shape["new_tokens"]) + shape["decodes"] * shape["decode_tokens"]
@@ -102,6 +111,7 @@ def prefill_traffic(shape: Any, device: Any, path: Any, answer: Any) -> None:
     # what hits is l2_gain times as expensive as what does not
     answer["memory_s"] = (answer["dram_bytes"] + (queries + cached) * hits * path["l2_gain"]) / rate
     answer["l2_s"] = (queries + cached) / (path["l2_bytes_per_clock"] * device["sms"] * device["clock_hz"])
+    return float(hits)
 
 
 @njit(cache=True, nogil=True)
@@ -118,18 +128,18 @@ def split_seconds(shape: Any, device: Any, path: Any, answer: Any) -> float:
     split = 1.0
     while split <= path["largest_split"]:
         part = math.ceil(shape["kv_tokens"] / split)
-        if split > 1.0 and (part < path["split_tokens"] or not may_split):
+        if split > 1.0 and (shape["kv_tokens"] <= path["split_tokens"] or not may_split):
             break
         rounds = max(1.0, units * split / device["sms"])
         penalty = path["round_penalty"] if rounds > 1.0 else 1.0
         seconds = rounds * (part * key_bytes / rate + path["prologue_s"] * penalty)
         if split > 1.0:
-            seconds += path["combine_s"] + 2.0 * partial * split / l2
+            seconds += path["combine_s"] + path["combine_part_s"] * split + 2.0 * partial * split / l2
         if seconds < best:
             best = seconds
             answer["split"], answer["rounds"], answer["units"] = split, rounds, units
         split *= 2.0
-    return best
+    return best + path["query_row_s"] * shape["batch"] * shape["heads"] / device["sms"]
 
 
 @njit(cache=True, nogil=True)
@@ -151,9 +161,14 @@ def decode_row(shape: Any, device: Any, path: Any, answer: Any) -> None:
     answer["dram_bytes"] = cached * (1.0 - hits) + queries * (1.0 - min(hits, 1.0))
     answer["memory_s"] = answer["dram_bytes"] / (device["bandwidth"] * path["bandwidth_share"])
     answer["l2_s"] = (cached + queries) / (path["l2_bytes_per_clock"] * device["sms"] * device["clock_hz"])
-    answer["launch_s"] = path["launch_s"] + path["step_s"] * (1.0 if answer["split"] > 1.0 else 0.0)
+    answer["launch_s"] = path["launch_s"]
+    may_split = path["split_mha"] > 0.0 or shape["heads"] > shape["kv_heads"]
+    if may_split and shape["kv_tokens"] > path["split_tokens"]:
+        answer["launch_s"] += path["second_s"]
+    if shape["heads"] > shape["kv_heads"] > 1.0 and shape["batch"] > 1.0:  # otherwise a view does it
+        answer["launch_s"] += path["regroup_s"]
     answer["fill_s"] = path["cold_s"] * (1.0 - hits)
-    answer["kv_write_s"] = path["kv_write_s"] * shape["batch"] / device["sms"]
+    answer["kv_write_s"] = path["kv_write_s"] * shape["batch"] / device["sms"] * shape["write_kv"]
     inside = max(on_chip, answer["tensor_s"], answer["l2_s"])
     body = overlapped(inside, answer["memory_s"], path["overlap"])
     answer["exposed_s"] = body - max(inside, answer["memory_s"])

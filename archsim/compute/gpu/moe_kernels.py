@@ -35,6 +35,9 @@ def grouped_seconds(
     rate = path["operand_bytes_per_clock"] * device["clock_hz"]
     operand = (bm * shape["a_bytes"] + bn * shape["b_bytes"]) * depth / rate
     conversion = bn * depth * shape["b_slots"] / (device["convert_lanes"] * device["clock_hz"])
+    if shape["inter"] % path["aligned_inter"] > 0.0:  # rows that do not start on a vector load's boundary
+        operand *= path["unaligned_loads"]
+        tensor *= path["unaligned_loads"]
     answer["tensor_s"] += rounds * tensor
     answer["operand_s"] += rounds * operand
     answer["conversion_s"] += rounds * conversion
@@ -70,7 +73,8 @@ def moe_row(shape: Any, device: Any, path: Any, loads: NDArray[np.float64], tria
     weights = expert_bytes * shape["active"]
     resident = 0.0
     if shape["warm"] > 0.0:
-        resident = hit_ratio(expert_bytes * shape["experts"], path["l2_share"] * device["l2_bytes"])
+        touched = min(shape["experts"], shape["active"] * shape["routings"])
+        resident = hit_ratio(expert_bytes * touched, path["l2_share"] * device["l2_bytes"])
     l2 = path["l2_bytes_per_clock"] * device["sms"] * device["clock_hz"]
     answer["dram_bytes"] = weights * (1.0 - resident)
     weight_s = answer["dram_bytes"] / (device["bandwidth"] * path["bandwidth_share"])

@@ -75,6 +75,7 @@ class Attention:
 
     batch sequences bring `new_tokens` each (causal) after `past_tokens` in the cache; `decodes` further sequences
     bring one token each with `decode_tokens` keys. new_tokens = 1 without further sequences is a decode step.
+    write_kv: whether a kernel beside it writes the new tokens' keys and values to the cache
     split_kernel: whether such a step runs the kernel that splits the keys (else the prompt kernel).
     """
 
@@ -91,12 +92,14 @@ class Attention:
     decode_tokens: float = 0
     l2: L2 = "cold"
     split_kernel: bool = True
+    write_kv: bool = True
 
 
 @dataclass(frozen=True)
 class Moe:
     """Routed experts of one feed-forward block on one GPU.
 
+    routings   with l2 warm: different routings that the loop cycles through
     loads      tokens of each expert held here; `tokens` are those of the GPU before routing
     inter      intermediate width of an expert on this GPU; matrices: 3 gated, 2 not
     """
@@ -111,6 +114,7 @@ class Moe:
     c: Operand = Operand()
     compute: str = "bf16"
     l2: L2 = "cold"
+    routings: int = 1
 
 
 @dataclass(frozen=True)

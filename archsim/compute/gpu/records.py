@@ -41,7 +41,7 @@ GEMM_PATH = record_type((
     "peak_flops", "launch_s", "tensor_share", "bandwidth_share", "l2_share", "fill_s", "cold_s", "overlap",
     "tail_hidden", "tile_slope", "largest_tile", "operand_bytes_per_clock", "l2_bytes_per_clock", "split_s",
     "split_depth", "largest_split", "write_factor", "quantise_s", "quantise_row_s", "quantise_bandwidth_share",
-    "quantise_l2_gain",
+    "quantise_l2_gain", "store_bytes_per_clock", "round_s",
 ))  # fmt: skip
 
 GEMM_ANSWER = record_type((
@@ -52,21 +52,23 @@ GEMM_ANSWER = record_type((
 PREFILL_SHAPE = record_type((
     "batch", "new_tokens", "past_tokens", "heads", "kv_heads", "head_dim", "q_bytes", "kv_bytes",
     "decodes", "decode_tokens",  # sequences of one new token in the same launch, and the keys of each
-    "warm",  # 1: operands may be in L2 from the round before
+    "warm", "write_kv",  # 1: operands may be in L2 from the round before
 ))  # fmt: skip
 
 PREFILL_PATH = record_type((
     "peak_flops", "launch_s", "tensor_share", "bandwidth_share", "query_tile", "kv_tile", "serial", "unit_s", "tail",
-    "tail_hidden", "spread", "l2_gain", "l2_share", "pack", "score_slots", "kv_write_s", "kv_write_share", "overlap",
+    "tail_hidden", "spread", "largest_split", "combine_s", "l2_gain", "l2_share", "pack", "score_slots", "kv_write_s", "kv_write_share", "overlap",
     "empty_unit_s", "l2_bytes_per_clock",
 ))  # fmt: skip
 
-DECODE_SHAPE = record_type(("batch", "kv_tokens", "heads", "kv_heads", "head_dim", "q_bytes", "kv_bytes", "warm"))
+DECODE_SHAPE = record_type(
+    ("batch", "kv_tokens", "heads", "kv_heads", "head_dim", "q_bytes", "kv_bytes", "warm", "write_kv")
+)
 
 DECODE_PATH = record_type((
     "peak_flops", "launch_s", "bandwidth_share", "l2_share", "stream_bytes_per_clock", "prologue_s", "round_penalty",
     "combine_s", "largest_split", "split_mha", "tensor_share", "group_tile", "l2_bytes_per_clock", "cold_s",
-    "kv_write_s", "kv_granule", "split_tokens", "overlap", "step_s",
+    "kv_write_s", "kv_granule", "split_tokens", "overlap", "second_s", "regroup_s", "combine_part_s", "query_row_s",
 ))  # fmt: skip
 
 ATTENTION_ANSWER = record_type((
@@ -75,13 +77,14 @@ ATTENTION_ANSWER = record_type((
 ))  # fmt: skip
 
 MOE_SHAPE = record_type((
-    "tokens", "hidden", "inter", "matrices", "assignments", "active", "experts", "a_bytes", "b_bytes", "c_bytes",
-    "b_slots", "warm",
+    "tokens", "hidden", "inter", "matrices", "assignments", "active", "experts", "routings", "a_bytes", "b_bytes",
+    "c_bytes", "b_slots", "warm",
 ))  # fmt: skip
 
 MOE_PATH = record_type((
     "peak_flops", "launch_s", "tensor_share", "bandwidth_share", "l2_share", "operand_bytes_per_clock", "round_s",
-    "row_s", "tile_n", "full_rows", "l2_bytes_per_clock", "overlap", "permute_inter",
+    "row_s", "tile_n", "full_rows", "l2_bytes_per_clock", "overlap", "permute_inter", "aligned_inter",
+    "unaligned_loads",
 ))  # fmt: skip
 
 MOE_ANSWER = record_type((

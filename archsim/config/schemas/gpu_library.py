@@ -55,6 +55,10 @@ class GemmPath(Config):
     largest_tile: Positive = Field(description="elements of the largest tile")
     operand_bytes_per_clock: Positive = Field(description="operands into one SM, bytes per clock")
     l2_bytes_per_clock: Positive = Field(description="L2 rate per SM with all SMs reading, bytes per clock")
+    store_bytes_per_clock: Positive = Field(
+        description="results out of one SM while its matrix unit waits, bytes per clock"
+    )
+    round: Time = Field(description="fixed time of a round of blocks: first operands, pipeline fill")
     split: Time = Field(description="second pass of a split-K product")
     split_depth: Positive = Field(description="least reduction depth of one part, elements")
     largest_split: Edge = Field(description="1: the library does not split")
@@ -82,13 +86,13 @@ class PrefillKernel(Config):
     tail_hidden: Annotated[Fraction, Field(ge=0, le=1)] = Field(description="as for GEMM")
     tail: NotNegative = Field(description="mean units that the end of the launch costs")
     spread: NotNegative = Field(description="weight of the longest unit's excess over the mean at the end")
+    largest_split: Edge = Field(description="parts of a tile's keys where tiles are fewer than SMs; 1: never")
+    combine: Time = Field(description="pass that combines such parts")
     l2_gain: Share = Field(description="time of a byte that is in L2 over one that is not")
     l2_bytes_per_clock: Positive = Field(description="L2 rate per SM, bytes per clock")
     pack: bool = Field(description="whether the queries of a group share a tile when the prompt is short")
     kv_write: Time = Field(description="KV-cache write kernel: time of one token on one SM")
-    kv_write_share: Annotated[Fraction, Field(ge=0, le=1)] = Field(
-        description="the same: share of the DRAM peak; 0: no such kernel in these timings"
-    )
+    kv_write_share: Share = Field(description="the same: share of the DRAM peak")
     overlap: Annotated[float, Field(ge=1, le=64)] = Field(description="as for GEMM")
     empty_unit: Time = Field(description="a tile of a mixed launch that exits at once")
 
@@ -104,7 +108,7 @@ class DecodeKernel(Config):
     round_penalty: Annotated[float, Field(ge=1)] = Field(description="prologue factor with several blocks an SM")
     combine: Time = Field(description="pass that combines the parts of a sequence")
     largest_split: Edge = Field(description="most parts of a sequence")
-    split_tokens: Positive = Field(description="least keys of one part")
+    split_tokens: Positive = Field(description="keys up to which a sequence is never split")
     split_mha: bool = Field(description="whether the kernel splits when every head has keys of its own")
     tensor_share: Share = Field(description="share of the peak matrix rate on padded query tiles")
     group_tile: Edge = Field(description="rows to which the queries of a group are padded")
@@ -113,7 +117,10 @@ class DecodeKernel(Config):
     cold: Time = Field(description="added latency when every byte comes from DRAM")
     kv_write: Time = Field(description="KV-cache write kernel: time of one token on one SM")
     overlap: Annotated[float, Field(ge=1, le=64)] = Field(description="as for GEMM")
-    step: Time = Field(description="launch of the combining kernel")
+    second: Time = Field(description="launch of the combining kernel, where the kernel may split at all")
+    regroup: Time = Field(description="copy that puts the results of grouped queries back in order")
+    combine_part: Time = Field(description="added to that pass by each part")
+    query_row: Time = Field(description="time of one query head of one sequence on one SM")
 
 
 class MoeKernel(Config):
@@ -131,6 +138,8 @@ class MoeKernel(Config):
     full_rows: Edge = Field(description="rows from which a tile is as efficient as any")
     overlap: Annotated[float, Field(ge=1, le=64)] = Field(description="as for GEMM")
     permute_inter: NotNegative = Field(description="passes over the intermediate rows beside the GEMMs")
+    aligned_inter: Edge = Field(description="the intermediate width has to be a multiple of this for vector loads")
+    unaligned_loads: Annotated[float, Field(ge=1)] = Field(description="time of a tile where it is not")
 
 
 class VectorKernel(Config):

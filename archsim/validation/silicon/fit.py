@@ -1,0 +1,137 @@
+"""Fit of kernel constants to measured times: shared ones and each device's own, by a pattern search.
+
+The measure is the mean absolute percentage error averaged over blocks, which has kinks wherever the model changes
+tile; a pattern search in steps of a few per cent copes with that and needs no derivatives.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archsim.compute.gpu.machine import Machine
+from archsim.compute.gpu.records import Records
+
+Runner = Callable[[Machine, Records, Records], Records]
+
+
+@dataclass
+class Block:
+    """Rows of one device: `path` holds the constants being fitted."""
+
+    name: str
+    machine: Machine
+    path: Records
+    rows: Records
+    truth_s: NDArray[np.float64]
+    run: Runner
+    weight: float = 1.0
+    models: tuple[str, ...] = ()
+
+    def predicted(self) -> NDArray[np.float64]:
+        """(rows,) seconds with the constants as they are."""
+        return np.asarray(self.run(self.machine, self.path, self.rows)["seconds"])
+
+    def errors(self) -> NDArray[np.float64]:
+        """(rows,) signed relative errors."""
+        return np.asarray(self.predicted() / self.truth_s - 1.0)
+
+    def loss(self) -> float:
+        """Mean of |ln(predicted / measured)|, per cent: equal for twice and half."""
+        return 100.0 * float(np.mean(np.abs(np.log(self.predicted() / self.truth_s))))
+
+
+@dataclass
+class Constant:
+    """A fitted field of `path`, within bounds."""
+
+    name: str
+    low: float
+    high: float
+    shared: bool = False
+    floor: float = 1e-9  # smallest magnitude that a step scales
+
+
+@dataclass
+class Fit:
+    """Constants of some blocks. `search` changes the blocks' records in place."""
+
+    blocks: Sequence[Block]
+    constants: Sequence[Constant]
+    step: float = 0.25
+    least_step: float = 0.015
+    _losses: list[float] = field(default_factory=list)
+
+    def search(self, sweeps: int = 60) -> float:
+        """Improve until no step of `least_step` helps or `sweeps` are done; returns the mean loss."""
+        self._losses = [block.loss() for block in self.blocks]
+        step = self.step
+        for _ in range(sweeps):
+            if not self._sweep(step):
+                step *= 0.5
+                if step < self.least_step:
+                    break
+        return self.total()
+
+    def total(self) -> float:
+        """Weighted mean loss of the blocks."""
+        weights = [block.weight for block in self.blocks]
+        return float(np.average(self._losses, weights=weights))
+
+    def _sweep(self, step: float) -> bool:
+        moved = False
+        for constant in self.constants:
+            groups = [range(len(self.blocks))] if constant.shared else [[i] for i in range(len(self.blocks))]
+            for group in groups:
+                moved |= self._move(constant, list(group), step)
+        return moved
+
+    def _move(self, constant: Constant, group: list[int], step: float) -> bool:
+        old = float(self.blocks[group[0]].path[constant.name][0])
+        before = sum(self._losses[i] * self.blocks[i].weight for i in group)
+        for factor in (1.0 + step, 1.0 / (1.0 + step)):
+            new = min(max(max(old, constant.floor) * factor, constant.low), constant.high)
+            if new == old:
+                continue
+            losses = self._try(constant.name, group, new)
+            after = sum(loss * self.blocks[i].weight for i, loss in zip(group, losses, strict=True))
+            if after < before - 1e-7:
+                for i, loss in zip(group, losses, strict=True):
+                    self._losses[i] = loss
+                return True
+            for i in group:
+                self.blocks[i].path[constant.name] = old
+        return False
+
+    def _try(self, name: str, group: Iterable[int], value: float) -> list[float]:
+        losses = []
+        for i in group:
+            self.blocks[i].path[name] = value
+            losses.append(self.blocks[i].loss())
+        return losses
+
+
+def values(block: Block, names: Iterable[str]) -> dict[str, float]:
+    """The fitted constants of one block."""
+    return {name: float(block.path[name][0]) for name in names}
+
+
+def assign(block: Block, found: Mapping[str, float]) -> None:
+    """Set constants of one block."""
+    for name, value in found.items():
+        block.path[name] = value
+
+
+def summary(errors: NDArray[np.float64]) -> str:
+    """`MAPE / bias / p95`, per cent."""
+    ape = np.abs(errors) * 100.0
+    return f"{ape.mean():5.1f} / {errors.mean() * 100.0:+5.1f} / {np.percentile(ape, 95):5.1f}"
+
+
+def geometric_mean(numbers: Sequence[float]) -> float:
+    """Of positive numbers."""
+    return math.exp(sum(math.log(max(number, 1e-12)) for number in numbers) / len(numbers))
