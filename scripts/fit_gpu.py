@@ -26,7 +26,7 @@ from archsim.validation.silicon.problems import PROBLEMS, SILICON, VIDUR, Proble
 KERNELS = Path(__file__).resolve().parents[1] / "hwconfigs" / "gpu_kernels"
 SECONDS = {"launch", "fill", "cold", "round", "split", "quantise", "quantise_row", "unit", "combine", "kv_write", "row",
            "empty_unit", "prologue", "second", "regroup", "combine_part", "query_row"}  # fmt: skip
-MEMORY = ("bandwidth_share", "l2_share")
+MEMORY = ("bandwidth_share", "l2_share", "store_bytes_per_clock")
 # generations with attention kernels of their own; `common` describes FlashAttention 2
 OWN_ATTENTION = ("hopper", "blackwell")
 REGIME = ("launch_s",)  # belongs to how a data set was timed, not to a device
@@ -41,7 +41,7 @@ def fit(
 ) -> list[Block]:
     """The problem's blocks with fitted constants; shared ones found before hold for the same section.
 
-    memory  device -> DRAM and L2 shares of its 16-bit GEMM, which its narrower ones keep
+    memory  device -> DRAM, L2 and store constants of its 16-bit GEMM, which other kernels and data keep if not refitted
     """
     blocks = problem.blocks(folder)
     for block in blocks:
@@ -56,8 +56,9 @@ def fit(
     if problem is SILICON[0]:
         memory.update({block.name: values(block, MEMORY) for block in blocks})
     seconds = time.process_time() - began
-    print(f"\n{problem.name} [{problem.data_set}]: {len(problem.shared)} shared constants, {len(problem.own)} a device, "
-          f"{sum(block.rows.size for block in blocks)} rows, {seconds:.0f} CPU s")  # fmt: skip
+    rows = sum(block.rows.size for block in blocks)
+    counts = f"{len(problem.shared)} shared constants, {len(problem.own)} a device"
+    print(f"\n{problem.name} [{problem.data_set}]: {counts}, {rows} rows, {seconds:.0f} CPU s")
     for block in blocks:
         own = ", ".join(f"{name} {value:.3g}" for name, value in values(block, names(problem.own)).items())
         print(f"  {block.name:20s} {block.rows.size:5d} rows  {summary(block.errors())}  {own}")
@@ -67,7 +68,7 @@ def fit(
 
 
 def leave_one_device_out(problem: Problem, blocks: list[Block]) -> None:
-    """Shared constants from the other devices; own ones as the means of the others, of its generation where it has kin."""
+    """Shared constants from the other devices; own ones as the medians of the others, and of its generation's."""
     print(f"\n{problem.name}: a device left out, its datasheet with the constants of the others (MAPE / bias / p95)")
     kept = [block.path.copy() for block in blocks]
     for out, block in enumerate(blocks):
@@ -85,7 +86,7 @@ def leave_one_device_out(problem: Problem, blocks: list[Block]) -> None:
 
 
 def leave_one_model_out(problem: Problem, blocks: list[Block]) -> None:
-    """Own constants fitted without one network, scored on it; and fitted on one half of the networks, scored on the other."""
+    """Own constants fitted without one network and scored on it; fitted on half of them and scored on the rest."""
     print(f"\n{problem.name}: a model left out | fitted on half of the models, scored on the other half")
     for block in blocks:
         models = sorted(set(block.models))
@@ -125,7 +126,7 @@ def write(found: dict[str, tuple[Problem, list[Block]]]) -> None:
         for block in blocks:
             record = f"{block.name}.{problem.data_set}"
             fixed = [name for name in (problem.seeds or {}) if name not in names(problem.own)]
-            if problem.section[0] == "gemm" and problem.data_set == "gpu-silicon":
+            if problem.section[0] == "gemm":
                 fixed += [name for name in MEMORY if name not in names(problem.own)]
             for name in [*names(problem.own), *fixed]:
                 updates[record][*problem.section, name] = float(block.path[name][0])

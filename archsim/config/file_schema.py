@@ -21,7 +21,20 @@ def file_schema(config: type[Preset]) -> dict[str, Any]:
     required = _allow(document, "extends", "start from another preset of this kind")
     if required:
         document["anyOf"] = [{"required": required}, {"required": ["extends"]}]
+    _several_may_fit(document)
     return {"$schema": DIALECT, **document}
+
+
+def _several_may_fit(part: Any) -> None:
+    """A mapping that says only `use` fits every alternative of a tagged union: oneOf becomes anyOf."""
+    if isinstance(part, dict):
+        if "discriminator" in part and "oneOf" in part:
+            part["anyOf"] = part.pop("oneOf")
+        for value in part.values():
+            _several_may_fit(value)
+    elif isinstance(part, list):
+        for value in part:
+            _several_may_fit(value)
 
 
 def _allow(part: dict[str, Any], key: str, text: str) -> list[str]:

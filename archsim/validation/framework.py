@@ -23,6 +23,7 @@ from archsim.validation.statistics import (
 
 Advance = Callable[[str], None]
 _DESCRIBING_COLUMNS = 4
+_SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def _read_files(manifest: Manifest, dataset: Dataset, truth: Sequence[str]) -> l
     files = []
     for path in result_files(manifest, dataset):
         header, rows = read_rows(path)
-        lacking = [column for column in truth if column not in header]
+        lacking = [column for column in truth if column not in header and not _in_other_unit(column, header, rows)]
         if lacking and is_pattern:
             continue
         if lacking:
@@ -98,6 +99,16 @@ def _read_files(manifest: Manifest, dataset: Dataset, truth: Sequence[str]) -> l
         name = path.relative_to(manifest.folder).as_posix()
         files.append(_File(name, rows, list(range(1, len(rows) + 1))))
     return files
+
+
+def _in_other_unit(column: str, header: Sequence[str], rows: Rows) -> bool:
+    """Fill a time `column` from the same quantity in another unit, if the table has that; says whether it did."""
+    name, _, unit = column.rpartition("_")
+    found = [other for other in _SECONDS if unit in _SECONDS and f"{name}_{other}" in header]
+    for row in rows if found else ():
+        text = row[f"{name}_{found[0]}"]
+        row[column] = repr(float(text) * _SECONDS[found[0]] / _SECONDS[unit]) if text else ""
+    return bool(found)
 
 
 def _sample(files: list[_File], together: Sequence[str], limit: int | None, random: np.random.Generator) -> list[_File]:

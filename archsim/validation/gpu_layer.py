@@ -1,4 +1,4 @@
-"""Kinds `gpu-layer-operators` (vidur's medians of one layer) and `gpu-attention` (LLMServingSim's attention timings)."""
+"""Kinds `gpu-layer-operators` (vidur: medians of one layer) and `gpu-attention` (LLMServingSim: attention kernels)."""
 
 from __future__ import annotations
 

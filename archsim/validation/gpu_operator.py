@@ -12,7 +12,7 @@ from typing import Any
 
 from archsim.compute.gpu import Gemm, GpuOperator, Vector, gpu_operator_seconds
 from archsim.config import load
-from archsim.errors import InputError, unknown_name
+from archsim.errors import unknown_name
 from archsim.network import all_reduce_seconds
 from archsim.validation.gpu_silicon import Predictions
 from archsim.validation.registry import KINDS
@@ -97,5 +97,5 @@ class TransformerLayer:
             seconds = layer_seconds(*shape)
             found = seconds.get(row["operator"])
             times.append(None if found is None else found * 1e6)
-            reasons.append(str(InputError(unknown_name("operator", row["operator"], seconds))) if found is None else None)
+            reasons.append(unknown_name("operator", row["operator"], seconds) if found is None else None)
         return {"latency_us": times}, reasons

@@ -36,7 +36,15 @@ class ValidationKind(Protocol):
 
 
 # Kinds that do not live in the module of their own name.
-MODULES: dict[str, str] = {}
+MODULES: dict[str, str] = {
+    "gpu-attention-context": "gpu_silicon",
+    "gpu-attention-generation": "gpu_silicon",
+    "gpu-gemm": "gpu_silicon",
+    "gpu-moe": "gpu_silicon",
+    "gpu-attention": "gpu_layer",
+    "gpu-layer-operators": "gpu_layer",
+    "transformer-layer": "gpu_operator",
+}
 
 _FOLDER = Path(__file__).parent
 _NOT_KINDS = {"__init__", "framework", "manifest", "registry", "statistics", "table"}

@@ -139,7 +139,7 @@ def split_seconds(shape: Any, device: Any, path: Any, answer: Any) -> float:
             best = seconds
             answer["split"], answer["rounds"], answer["units"] = split, rounds, units
         split *= 2.0
-    return best + path["query_row_s"] * shape["batch"] * shape["heads"] / device["sms"]
+    return float(best + path["query_row_s"] * shape["batch"] * shape["heads"] / device["sms"])
 
 
 @njit(cache=True, nogil=True)

@@ -57,7 +57,8 @@ PREFILL_SHAPE = record_type((
 
 PREFILL_PATH = record_type((
     "peak_flops", "launch_s", "tensor_share", "bandwidth_share", "query_tile", "kv_tile", "serial", "unit_s", "tail",
-    "tail_hidden", "spread", "largest_split", "combine_s", "l2_gain", "l2_share", "pack", "score_slots", "kv_write_s", "kv_write_share", "overlap",
+    "tail_hidden", "spread", "largest_split", "combine_s", "l2_gain", "l2_share", "pack",
+    "score_slots", "kv_write_s", "kv_write_share", "overlap",
     "empty_unit_s", "l2_bytes_per_clock",
 ))  # fmt: skip
 

@@ -135,7 +135,7 @@ class MoeKernel(Config):
     round: Time = Field(description="fixed time of a round of blocks")
     row: Time = Field(description="permute, activation and combine: time of one routed row on one SM")
     tile_n: Edge = Field(description="columns of a tile")
-    full_rows: Edge = Field(description="rows from which a tile is as efficient as any")
+    full_rows: Positive = Field(description="rows from which a tile is as efficient as any")
     overlap: Annotated[float, Field(ge=1, le=64)] = Field(description="as for GEMM")
     permute_inter: NotNegative = Field(description="passes over the intermediate rows beside the GEMMs")
     aligned_inter: Edge = Field(description="the intermediate width has to be a multiple of this for vector loads")

@@ -306,7 +306,7 @@ SERVING = (
 )  # fmt: skip
 COMPASS = (
     Problem("GEMM fp16", "llmcompass", ("gemm", "fp16"), _compass("matmul"),
-            (*_GEMM3, *pick(GEMM_OWN, "store_bytes_per_clock")), seeds={"launch_s": 3e-5}),
+            _GEMM3, seeds={"launch_s": 3e-5}),
     Problem("softmax", "llmcompass", ("vector", "softmax"), _compass("softmax"),
             vector_own("launch_s", "bandwidth_share", "slots_per_element", "row_clocks_per_element"),
             seeds={**_HOST_VECTOR, "launch_s": 2e-5}),
