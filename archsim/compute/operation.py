@@ -5,15 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-OperationKind = Literal["gemm", "matmul", "softmax", "activation", "norm", "add", "gather"]
-Bound = Literal["compute", "memory", "link", "launch", "vector", "fill"]
+OperationKind = Literal["gemm", "matmul", "softmax", "activation", "norm", "add", "gather", "attention"]
+Bound = Literal["compute", "memory", "link", "launch", "vector", "fill", "conversion", "exponent", "operand"]
 
 
 @dataclass(frozen=True)
 class Operation:
     """One shard of an operator, as one processor sees it (same axes as workload operators).
 
-    kind     gemm: weights shared by all m rows; matmul: `count` independent products, both operands activations
+    kind     gemm: weights shared by all m rows; matmul: `count` independent products, both operands activations;
+             attention: score, softmax and context as one kernel, the axes those of the score
     m,n,k    (m, k) x (k, n); elementwise kinds use m rows of n elements
     *_bytes  bytes of an element of the first operand, the second, the result
     inputs   tensors read by an elementwise kind
@@ -30,6 +31,9 @@ class Operation:
     inputs: int = 1
     function: str = ""
     flop: float = 0.0  # as the operator counts it
+    requests: int = 1  # attention: `count` is requests x key/value heads
+    new_tokens: int = 1  # attention: m is new tokens x queries per key/value head
+    causal: bool = True  # attention: whether a new token sees only those before it
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,7 @@ class OperationCost:
     bytes     off-chip bytes moved
     bound     the resource that set the time
     energy_j  component -> J (dram, l2, l1, register, alu, sram, ...), of this one processor
+    fixed_s   launch and other fixed time within `seconds`
     """
 
     seconds: float
@@ -47,3 +52,4 @@ class OperationCost:
     bytes: float
     bound: Bound
     energy_j: dict[str, float] = field(default_factory=dict)
+    fixed_s: float = 0.0

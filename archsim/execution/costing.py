@@ -8,8 +8,19 @@ from archsim.compute import time_operation
 from archsim.config.schemas.system import System
 from archsim.execution.attention import AttentionModel, simulated_attention
 from archsim.execution.coprocessing import coprocess
-from archsim.mapping.plan import AllReduce, Compute, Coprocessed, PimAttention, Plan, PlannedTask, Transfer
-from archsim.network.collectives import all_reduce_joules, all_reduce_seconds, transfer_joules, transfer_seconds
+from archsim.execution.launch import in_graph, launched, step_fixed_s
+from archsim.mapping.plan import (
+    AllReduce,
+    Compute,
+    Coprocessed,
+    Framework,
+    PimAttention,
+    Plan,
+    PlannedTask,
+    Transfer,
+    timed_by_kernels,
+)
+from archsim.network.collectives import Caller, all_reduce_joules, all_reduce_seconds, transfer_joules, transfer_seconds
 
 
 @dataclass(frozen=True)
@@ -61,15 +72,28 @@ class Costing:
             return self._attention(task, work)
         if isinstance(work, Coprocessed):
             return self._coprocessed(task, work)
+        if isinstance(work, Framework):
+            return self._framework(task, work)
         return self._moved(task, work)
 
     def _compute(self, task: PlannedTask, work: Compute) -> CostedTask:
         unit = self.system.units[work.unit]
         assert unit.type != "pim" and unit.type != "neupims"  # noqa: PT018  (plans give memories attention only)
-        found = time_operation(unit.device, work.operation)
+        if unit.type == "gpu" and timed_by_kernels(self.system, work.unit):
+            found = launched(unit.device, unit.launch, work.operation)
+        else:
+            found = time_operation(unit.device, work.operation)
         energy = {f"{work.unit}.{part}": joules * work.devices for part, joules in found.energy_j.items()}
-        flop, moved = work.operation.flop * work.devices, found.bytes * work.devices
+        flop, moved = (work.operation.flop or found.flop) * work.devices, found.bytes * work.devices
         return CostedTask(task, work.unit, found.seconds, energy, flop, moved, found.bound)
+
+    def _framework(self, task: PlannedTask, work: Framework) -> CostedTask:
+        unit = self.system.units[work.unit]
+        assert unit.type == "gpu"
+        seconds = step_fixed_s(unit.launch, work.requests)
+        power = unit.device.power
+        energy = {} if power is None else {f"{work.unit}.base": power.base * seconds * unit.count}
+        return CostedTask(task, work.unit, seconds, energy, 0.0, 0.0, "launch")
 
     def _attention(self, task: PlannedTask, work: PimAttention) -> CostedTask:
         unit = self.system.units[work.unit]
@@ -103,10 +127,17 @@ class Costing:
         name = f"{alone.unit}+{work.pim_unit}" if share > 0 else alone.unit
         return CostedTask(task, name, seconds, energy, alone.flop, alone.bytes * (1.0 - share), alone.bound, share)
 
+    @property
+    def _caller(self) -> Caller:
+        """Collectives inside a captured graph may use the framework's own kernels."""
+        unit = self.system.units[self.system.mapping.main]
+        kernels = unit.type == "gpu" and unit.device.timing.model == "kernels"
+        return "graph" if unit.type == "gpu" and kernels and in_graph(unit.launch) else "library"
+
     def _moved(self, task: PlannedTask, work: AllReduce | Transfer) -> CostedTask:
         link = self.system.connections[work.connection].link
         if isinstance(work, AllReduce):
-            seconds = all_reduce_seconds(link, work.ranks, work.bytes)
+            seconds = all_reduce_seconds(link, work.ranks, work.bytes, self._caller)
             joules = all_reduce_joules(link, work.ranks, work.bytes) * work.groups
             moved = work.bytes * work.ranks * work.groups
         else:

@@ -6,7 +6,7 @@ A plan knows shapes and places, no times: those come from the execution floor.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import networkx as nx
 
@@ -18,7 +18,7 @@ from archsim.mapping.shard import ATTENTION, is_ffn_weight, is_row_split, shard
 from archsim.workload.operator import Operator
 
 PIPELINED_GEMMS = ("qkv", "attention_out")
-OUTSIDE = ("embedding", "norm_embedding", "norm_final", "lm_head")
+OUTSIDE = ("embedding", "norm_embedding", "norm_final", "lm_head", "framework")
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,15 @@ class Coprocessed:
     weight_bytes: float  # of one main device's shard
 
 
-Work = Compute | PimAttention | AllReduce | Transfer | Coprocessed
+@dataclass(frozen=True)
+class Framework:
+    """What a pass costs once: its launch and the host work of the serving framework around it."""
+
+    unit: str
+    requests: int
+
+
+Work = Compute | PimAttention | AllReduce | Transfer | Coprocessed | Framework
 
 
 @dataclass(frozen=True)
@@ -129,6 +137,12 @@ def make_plan(system: System, model: Model, graph: nx.DiGraph[str]) -> Plan:
     return _Planner(system, model, graph).plan()
 
 
+def timed_by_kernels(system: System, unit: str) -> bool:
+    """Whether a unit's operators are timed as the kernels of a GPU library, attention as one of them."""
+    found = system.units[unit]
+    return found.type == "gpu" and found.device.timing.model == "kernels"
+
+
 class _Planner:
     def __init__(self, system: System, model: Model, graph: nx.DiGraph[str]) -> None:
         self._system, self._model, self._graph = system, model, graph
@@ -143,19 +157,26 @@ class _Planner:
         for name in nx.topological_sort(self._graph):
             operator: Operator = self._graph.nodes[name]["operator"]
             self._place(operator)
+        if timed_by_kernels(self._system, self._places.main):
+            requests = int(self._graph.graph["batch"]) * self._places.groups
+            work = Framework(self._places.main, requests)
+            self._add("framework", self._places.main, work, 1, [self._plan.tasks[-1].name], 1)
         return self._plan
 
     def _place(self, operator: Operator) -> None:
         unit = self._unit_of(operator)
         before = [self._moved(name, unit) for name in self._graph.predecessors(operator.name)]
-        fused = self._system.units[unit].in_memory and operator.kind in ATTENTION
+        in_memory = self._system.units[unit].in_memory and operator.kind in ATTENTION
+        fused = in_memory or (operator.kind in ATTENTION and timed_by_kernels(self._system, unit))
         if fused and operator.kind != "score":
             self._produced[operator.name] = before[0]  # a part of the fused attention program
             return
         if self._sums_partials(operator):
             before = [self._reduce(operator, before)]
         name = "attention" if fused else operator.name
-        work = self._attention(operator, unit) if fused else self._work(operator, unit)
+        work: Work = self._work(operator, unit)
+        if fused:
+            work = self._attention(operator, unit) if in_memory else self._flash_attention(operator, unit)
         self._add(name, unit, work, operator.repeat, before, self._heads(operator))
         self._produced[operator.name] = name
         if operator.name == "qkv" and self._phase == "prefill" and self._model.architecture == "decoder":
@@ -199,6 +220,17 @@ class _Planner:
             score.b_bytes,
             flop * self._places.groups,
         )
+
+    def _flash_attention(self, score: Operator, unit: str) -> Compute:
+        """Score, softmax and context as one kernel."""
+        devices = self._system.units[unit].count
+        operation = shard(score, devices // self._places.groups, self._model.key_value_heads, self._slips)
+        kernel = replace(
+            operation, kind="attention", flop=0.0, requests=score.count // self._model.key_value_heads,
+            new_tokens=int(self._graph.graph["new_tokens"]), causal=self._model.architecture == "decoder",
+            c_bytes=operation.a_bytes,
+        )  # fmt: skip
+        return Compute(unit, kernel, devices)
 
     def _heads(self, operator: Operator) -> int:
         """Into how many head-level parts the pipelining rule lets this operator be cut."""

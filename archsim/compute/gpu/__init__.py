@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from archsim.compute import tiled_roofline
+from archsim.compute.gpu import operation_model
 from archsim.compute.gpu.operators import Attention, Gemm, GpuOperator, Moe, Operand, Vector
 from archsim.compute.gpu.result import KernelTime
 from archsim.compute.gpu.time import gpu_operator_seconds, gpu_operator_time
@@ -20,6 +21,7 @@ __all__ = [
 GpuModel = Callable[[Gpu, Operation], OperationCost]
 GPU_MODELS: Registry[GpuModel] = Registry("GPU model", "archsim.gpu_models")
 GPU_MODELS.register("tiled-roofline")(tiled_roofline.time_operation)
+GPU_MODELS.register("kernels")(operation_model.time_operation)
 
 
 def time_operation(gpu: Gpu, op: Operation) -> OperationCost:

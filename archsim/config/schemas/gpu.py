@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from archsim.config.quantity import Hertz
 from archsim.config.schemas.gpu_library import GpuKernels
+from archsim.config.schemas.power import Power
 from archsim.config.schemas.processor import CachedProcessor, TiledRoofline
 
 GpuTiming = Annotated[TiledRoofline | GpuKernels, Field(discriminator="model")]
@@ -21,6 +22,7 @@ class Gpu(CachedProcessor):
     vector_lanes: int = Field(default=128, gt=0, le=4096, description="32-bit floating-point lanes of an SM")
     convert_lanes: int = Field(default=64, gt=0, le=4096, description="integer lanes of an SM, which convert dtypes")
     exponents_per_clock: float = Field(default=16.0, gt=0, le=4096, description="exponentials of an SM per clock")
+    power: Power | None = Field(default=None, description="none: energy by `energy`, no power limit on the rate")
     timing: GpuTiming
 
     @model_validator(mode="after")

@@ -12,6 +12,7 @@ from archsim.config.schemas.cost import Cost
 from archsim.config.schemas.cpu import Cpu
 from archsim.config.schemas.economics import Economics
 from archsim.config.schemas.gpu import Gpu
+from archsim.config.schemas.launch import Launch
 from archsim.config.schemas.link import Link
 from archsim.config.schemas.npu import Npu
 from archsim.config.schemas.pim import Pim
@@ -36,6 +37,7 @@ class GpuUnit(_Unit):
 
     type: Literal["gpu"]
     device: Gpu
+    launch: Launch = Field(default=Launch(), description="only for GPUs timed by kernels")
 
 
 class NpuUnit(_Unit):

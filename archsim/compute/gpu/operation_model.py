@@ -1,0 +1,116 @@
+"""Workload operations timed by the GPU kernel model: which kernel runs an operation, its time, traffic and energy."""
+
+from __future__ import annotations
+
+from functools import cache, lru_cache
+from typing import cast
+
+from archsim.compute.gpu.energy import powered, work_of
+from archsim.compute.gpu.machine import Machine, machine_of
+from archsim.compute.gpu.operators import Attention, Gemm, GpuOperator, Operand, Vector
+from archsim.compute.gpu.precision import slots
+from archsim.compute.gpu.time import gpu_operator_time
+from archsim.compute.operation import Bound, Operation, OperationCost
+from archsim.config import load
+from archsim.config.schemas.conversion import Conversions
+from archsim.config.schemas.gpu import Gpu
+from archsim.config.schemas.gpu_library import VectorName
+from archsim.errors import ConfigError
+
+_CACHED_OPERATIONS = 1 << 16
+_FIXED = ("launch", "fill", "quantise", "permute")
+_INTEGERS = {0.125: "int1", 0.25: "int2", 0.5: "int4", 1.0: "int8"}
+_VECTORS: dict[str, VectorName] = {"softmax": "softmax", "norm": "norm", "add": "add", "gather": "embedding"}
+
+
+def time_operation(gpu: Gpu, op: Operation) -> OperationCost:
+    """Seconds, off-chip bytes and energy of `op` on one `gpu`, launch included, power limit respected."""
+    return _cost(machine_of(gpu), op)
+
+
+@lru_cache(maxsize=_CACHED_OPERATIONS)
+def _cost(machine: Machine, op: Operation) -> OperationCost:
+    gpu, operator = machine.gpu, operator_of(machine, op)
+    time = gpu_operator_time(gpu, operator)
+    converted_j = 0.0
+    if isinstance(operator, Gemm) and operator.b.slots:
+        rows = max(1.0, -(-operator.m // time.choice["tile_m"]))
+        converted_j = rows * operator.n * operator.k * operator.count * operator.b.slots * conversions().slot_energy
+    found = powered(gpu, work_of(gpu, operator, time), time.seconds, converted_j)
+    fixed = sum(time.parts_s.get(name, 0.0) for name in _FIXED)
+    bound: Bound = "compute" if found.seconds > time.seconds else cast(Bound, time.bound)
+    return OperationCost(found.seconds, op.flop or time.flop, time.dram_bytes, bound, found.energy_j, fixed)
+
+
+@cache
+def conversions() -> Conversions:
+    """Conversion routines of weight-only kernels."""
+    table: Conversions = load("conversion", "lop3")
+    return table
+
+
+def operator_of(machine: Machine, op: Operation) -> GpuOperator:
+    """The kernel that runs an operation. Raises ConfigError where the device has no unit for its dtypes."""
+    if op.kind in ("gemm", "matmul"):
+        return _gemm(machine, op)
+    if op.kind == "attention":
+        kv_heads = op.count // op.requests
+        group = max(1, round(op.m / op.new_tokens))
+        past = op.n - op.new_tokens
+        if not op.causal:  # every token sees all: as many pairs as causal tokens after this many more
+            past += (op.new_tokens - 1) / 2
+        return Attention(
+            op.requests, op.new_tokens, past, kv_heads * group, kv_heads, int(op.k),
+            Operand(_float_name(machine, op.a_bytes)), Operand(_kv_name(op.b_bytes)), "fp16",
+        )  # fmt: skip
+    if op.kind == "activation":
+        name: VectorName = "activation" if op.inputs == 2 else "gelu"
+    else:
+        name = _VECTORS[op.kind]
+    return Vector(name, op.m * op.count, op.n, op.a_bytes)
+
+
+def _gemm(machine: Machine, op: Operation) -> Gemm:
+    compute, stored = _dtypes(machine, op.a_bytes, op.b_bytes)
+    need = 0.0 if stored == compute else slots(conversions(), stored, _converted(compute), "register")
+    a, b, c = Operand(_float_name(machine, op.a_bytes)), Operand(stored, slots=need), Operand(_result(op.c_bytes))
+    return Gemm(op.m, op.n, op.k, op.count, a, b, c, compute)
+
+
+def _dtypes(machine: Machine, a_bytes: float, b_bytes: float) -> tuple[str, str]:
+    """(compute dtype, stored dtype of the weights) from the element sizes."""
+    wide = max(a_bytes, b_bytes)
+    if wide >= 4.0:
+        return "fp32", "fp32"
+    if wide >= 2.0:
+        return "fp16", "fp16" if b_bytes >= 2.0 else _INTEGERS[b_bytes]
+    if b_bytes == a_bytes == 1.0 and machine.computes("fp8"):
+        return "fp8", "fp8"
+    if b_bytes == a_bytes == 0.5 and machine.computes("fp4"):
+        return "fp4", "fp4"
+    for compute in ("int4", "int8") if wide <= 0.5 else ("int8",):
+        if machine.computes(compute):
+            return compute, _INTEGERS[b_bytes]
+    if wide <= 1.0:
+        return "fp16", _INTEGERS[b_bytes]
+    raise ConfigError(f"gpu {machine.gpu.name} has no unit for elements of {wide:g} bytes", key="peak_flops")
+
+
+def _converted(compute: str) -> str:
+    return "fp8-e4m3" if compute == "fp8" else compute
+
+
+def _float_name(machine: Machine, bytes_: float) -> str:
+    if bytes_ >= 4.0:
+        return "fp32"
+    if bytes_ >= 2.0:
+        return "fp16"
+    return "fp8" if bytes_ >= 1.0 and machine.computes("fp8") else _INTEGERS[bytes_]
+
+
+def _kv_name(bytes_: float) -> str:
+    return {4.0: "fp32", 2.0: "fp16", 1.0: "int8", 0.5: "int4"}.get(bytes_, "fp16")
+
+
+def _result(bytes_: float) -> str:
+    return {4.0: "fp32", 2.0: "fp16", 1.0: "int8", 0.5: "int4"}.get(bytes_, "fp16")

@@ -1,0 +1,165 @@
+"""Execution modes: kernel by kernel from the host, as a captured graph, with fused groups, or as one kernel.
+
+Operator timings come from graphs of one operator: they contain a launch floor that a step pays once. Sources of the
+modes: MonoNN (OSDI 2024) for fused groups and one monolithic kernel; gpu operator tables for the floors.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from archsim.compute import time_operation
+from archsim.compute.operation import Bound, Operation, OperationCost
+from archsim.config.schemas.gpu import Gpu
+from archsim.config.schemas.gpu_library import GpuKernels
+from archsim.config.schemas.launch import Launch
+
+ELEMENTWISE = ("activation", "add", "norm", "gather")
+LAUNCH_SHAPES = tuple((blocks, threads) for blocks in (1, 2, 3) for threads in (128, 256))
+ILP_CANDIDATES = (1, 2, 3, 4, 5, 6, 7, 8, 16, 24, 32)
+LOAD_BYTES = 16.0  # of one vector load
+REGISTERS_PER_SM, BASE_REGISTERS, REGISTERS_PER_LOAD = 65_536, 32, 4
+MAX_REGISTERS_PER_THREAD = 255
+PIPELINE_STAGES, STAGE_DEPTH = 2, 32  # of a product in shared memory, the least that overlaps loads
+
+
+@dataclass(frozen=True)
+class LaunchShape:
+    """Blocks per multiprocessor and threads per block of one kernel."""
+
+    blocks: int
+    threads: int
+
+    @property
+    def registers(self) -> int:
+        """Registers that a thread may use."""
+        return min(MAX_REGISTERS_PER_THREAD, REGISTERS_PER_SM // (self.blocks * self.threads))
+
+
+def launched(gpu: Gpu, launch: Launch, op: Operation) -> OperationCost:
+    """`op` as a step pays it in `launch.mode` (monolithic: under the launch shape that suits this operation alone)."""
+    found = time_operation(gpu, op)
+    if launch.mode == "monolithic":
+        return min((in_one_kernel(gpu, launch, op, shape) for shape in shapes()), key=lambda cost: cost.seconds)
+    device_s = found.seconds - min(found.fixed_s, _floor(launch, op))
+    if launch.mode == "fused" and op.kind in ELEMENTWISE:
+        return _fused(found, op)
+    if not in_graph(launch):
+        bound: Bound = "launch" if launch.eager_dispatch > device_s else found.bound
+        return _shortened(found, max(device_s, launch.eager_dispatch), bound)
+    return _shortened(found, device_s, found.bound)
+
+
+def shapes() -> list[LaunchShape]:
+    """The launch shapes that MonoNN tries."""
+    return [LaunchShape(blocks, threads) for blocks, threads in LAUNCH_SHAPES]
+
+
+def in_graph(launch: Launch) -> bool:
+    """Whether a pass is started as a whole."""
+    return launch.mode in ("graph", "monolithic") or (launch.mode == "fused" and launch.captured)
+
+
+def step_fixed_s(launch: Launch, requests: int) -> float:
+    """Host and launch time of a whole pass that no operator accounts for."""
+    start = launch.graph_launch if in_graph(launch) else launch.eager_dispatch
+    return start + launch.step_overhead + launch.request_overhead * requests
+
+
+def _floor(launch: Launch, op: Operation) -> float:
+    floors = launch.graph_floors
+    if op.kind == "attention":
+        return floors.attention
+    return floors.product if op.kind in ("gemm", "matmul") else floors.vector
+
+
+def _shortened(found: OperationCost, seconds: float, bound: Bound) -> OperationCost:
+    base_j = found.energy_j.get("base")
+    energy = found.energy_j if base_j is None else found.energy_j | {"base": base_j * seconds / found.seconds}
+    return replace(found, seconds=seconds, bound=bound, energy_j=energy)
+
+
+def _fused(found: OperationCost, op: Operation) -> OperationCost:
+    """In the kernel before it: no launch, and its first input never leaves the chip."""
+    body_s = max(found.seconds - found.fixed_s, 0.0)
+    inputs = max(op.inputs - 1, 0) * op.a_bytes + op.c_bytes
+    share = inputs / (op.inputs * op.a_bytes + op.c_bytes)
+    cost = _shortened(found, body_s * share, found.bound)
+    energy = {name: joules * share if name in ("dram", "l2") else joules for name, joules in cost.energy_j.items()}
+    return replace(cost, bytes=found.bytes * share, fixed_s=0.0, energy_j=energy)
+
+
+def in_one_kernel(gpu: Gpu, launch: Launch, op: Operation, shape: LaunchShape) -> OperationCost:
+    """`op` as a part of one kernel with a given launch shape: a grid barrier in place of the launch.
+
+    Products use the largest tile whose sums fit the registers and whose operands fit the shared memory of a block;
+    element-wise parts keep as many loads in flight (instruction-level parallelism) as registers allow, and reach the
+    bandwidth that Little's law gives them; they work on tensors that stayed on chip where these fit.
+    """
+    if op.kind in ("gemm", "matmul"):
+        found = time_operation(_with_tiles(gpu, shape), op)
+    else:
+        found = time_operation(gpu, op)
+    body_s = max(found.seconds - found.fixed_s, 0.0)
+    barrier_s = launch.grid_barrier
+    if op.kind in ELEMENTWISE:
+        found = _fused(found, op)  # each block goes on with what it has just made
+        body_s, barrier_s = found.seconds, 0.0
+        if _stays_on_chip(gpu, launch, op):
+            found = replace(found, bytes=0.0, energy_j=found.energy_j | {"dram": 0.0})
+    if op.kind in ELEMENTWISE or op.kind == "softmax":
+        body_s /= bandwidth_share(gpu, launch, shape)
+    seconds = body_s + barrier_s
+    return replace(_shortened(found, seconds, "launch" if barrier_s > body_s else found.bound), fixed_s=barrier_s)
+
+
+def best_shape(gpu: Gpu, launch: Launch, operations: Sequence[Operation]) -> tuple[LaunchShape, float]:
+    """The launch shape with the least sum, and the seconds of all `operations` in one kernel, its launch included.
+
+    Under one shape every operation is tuned alone: they meet only in the shape, so the sum of the single optima is
+    the optimum of all combinations.
+    """
+    totals = [
+        (sum(in_one_kernel(gpu, launch, op, shape).seconds for op in operations), shape) for shape in shapes()
+    ]  # fmt: skip
+    seconds, shape = min(totals, key=lambda total: total[0])
+    return shape, seconds + launch.graph_launch
+
+
+def bandwidth_share(gpu: Gpu, launch: Launch, shape: LaunchShape) -> float:
+    """Share of the DRAM rate that loads in flight sustain: threads x loads x bytes / (rate x latency), at most 1."""
+    needed = gpu.memory_bandwidth * launch.memory_latency
+    per_load = gpu.cores * shape.blocks * shape.threads * LOAD_BYTES
+    loads = [ilp for ilp in ILP_CANDIDATES if BASE_REGISTERS + REGISTERS_PER_LOAD * ilp <= shape.registers]
+    return min(1.0, per_load * max(loads) / needed)
+
+
+def _stays_on_chip(gpu: Gpu, launch: Launch, op: Operation) -> bool:
+    live = op.m * op.n * op.count * (op.inputs * op.a_bytes + op.c_bytes)
+    return live <= launch.l2_share * gpu.l2_capacity
+
+
+_limited: dict[tuple[int, LaunchShape], tuple[Gpu, Gpu]] = {}
+
+
+def _with_tiles(gpu: Gpu, shape: LaunchShape) -> Gpu:
+    """`gpu` with the GEMM tiles that a block of `shape` has registers and shared memory for."""
+    key = (id(gpu), shape)
+    kept = _limited.get(key)
+    if kept is not None and kept[0] is gpu:
+        return kept[1]
+    kernels = gpu.timing
+    assert isinstance(kernels, GpuKernels)
+    sums = shape.threads * (shape.registers - BASE_REGISTERS)  # one register a sum
+    room = gpu.l1_capacity / shape.blocks
+
+    def fits(tile: tuple[int, int]) -> bool:
+        return tile[0] * tile[1] <= sums and (tile[0] + tile[1]) * STAGE_DEPTH * 2 * PIPELINE_STAGES <= room
+
+    smallest = min(kernels.tiles, key=math.prod)
+    tiles = tuple(tile for tile in kernels.tiles if fits(tile)) or (smallest,)
+    limited = gpu.model_copy(update={"timing": kernels.model_copy(update={"tiles": tiles})})
+    _limited[key] = (gpu, limited)
+    return limited

@@ -1,0 +1,125 @@
+"""Execution modes of GPUs timed by kernels: eager, graph, fused, one kernel; floors counted once; attention fused."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from archsim.compute import Operation, time_operation
+from archsim.config import load, load_model, load_system
+from archsim.config.schemas.launch import Launch
+from archsim.cost.evaluation import evaluate
+from archsim.execution.launch import ELEMENTWISE, best_shape, in_one_kernel, launched, shapes, step_fixed_s
+from archsim.validation.papers.mononn import GPUS, bert_pass
+
+LAYER = [
+    Operation("gemm", 32, 10240, 8192), Operation("attention", 8, 1024, 128, count=256, requests=32),
+    Operation("gemm", 32, 8192, 8192), Operation("add", 32, 8192, inputs=2), Operation("norm", 32, 8192, inputs=2),
+    Operation("gemm", 32, 57344, 8192), Operation("activation", 32, 28672, inputs=2),
+    Operation("gemm", 32, 8192, 28672),
+]  # fmt: skip
+
+
+def total(mode: str, gpu: str = "h100-sxm", **options: float) -> float:
+    launch = Launch(mode=mode, **options)  # type: ignore[arg-type]
+    return sum(launched(load("gpu", gpu), launch, op).seconds for op in LAYER) + step_fixed_s(launch, 32)
+
+
+def test_each_mode_saves_something() -> None:
+    assert total("eager") > total("graph") > total("fused")
+    assert total("eager", eager_dispatch=0.0) < total("eager", eager_dispatch=20e-6)
+    assert total("monolithic", grid_barrier=0.0) < total("monolithic")
+
+
+def test_floors_of_operator_tables_are_counted_once() -> None:
+    """A graph saves exactly the floor of each operator's table time and pays one launch."""
+    gpu, launch = load("gpu", "h100-sxm"), Launch()
+    tables = sum(time_operation(gpu, op).seconds for op in LAYER)
+    floors = launch.graph_floors
+    saved = 4 * floors.product + floors.attention + 3 * floors.vector
+    assert total("graph") == pytest.approx(tables - saved + launch.graph_launch)
+
+
+def test_eager_is_bound_by_the_host_where_kernels_are_short() -> None:
+    gpu = load("gpu", "h100-sxm")
+    small = launched(gpu, Launch(mode="eager"), Operation("add", 1, 64, inputs=2))
+    assert (small.seconds, small.bound) == (5e-6, "launch")
+    large = Operation("gemm", 8192, 8192, 8192)
+    assert launched(gpu, Launch(mode="eager"), large).seconds < time_operation(gpu, large).seconds
+
+
+def test_fused_elementwise_work_moves_less() -> None:
+    gpu = load("gpu", "h100-sxm")
+    for op in LAYER:
+        if op.kind in ELEMENTWISE:
+            alone, fused = launched(gpu, Launch(), op), launched(gpu, Launch(mode="fused"), op)
+            assert fused.seconds < alone.seconds
+            assert fused.bytes <= alone.bytes
+
+
+def test_tuning_alone_under_each_shape_is_the_optimum_of_all_combinations() -> None:
+    """MonoNN's group tuning: brute force over one shape for all finds the same; free shapes could only be faster."""
+    gpu, launch = load("gpu", "a100-sxm-40gb"), Launch(mode="monolithic")
+    times = {shape: [in_one_kernel(gpu, launch, op, shape).seconds for op in LAYER] for shape in shapes()}
+    choices = itertools.product(shapes(), repeat=len(LAYER))
+    brute = min(
+        sum(times[shape][i] for i, shape in enumerate(chosen))
+        for chosen in itertools.islice(choices, 300_000) if len(set(chosen)) == 1
+    )  # fmt: skip
+    shape, seconds = best_shape(gpu, launch, LAYER)
+    assert sum(times[shape]) <= brute
+    assert seconds == pytest.approx(min(sum(t) for t in times.values()) + launch.graph_launch)
+
+
+def test_mononn_trends() -> None:
+    speeds = [bert_pass(gpu, 1) for gpu in GPUS]
+    assert [one.overhead for one in speeds] == sorted(one.overhead for one in speeds)
+    assert [one.gain for one in speeds] == sorted(one.gain for one in speeds)
+    for gpu in ("a100-sxm-40gb", "h100-sxm"):
+        gains = [bert_pass(gpu, batch).gain for batch in (1, 4, 16, 64)]
+        assert gains == sorted(gains, reverse=True)
+        assert 1.3 < gains[0] < 3
+        assert gains[-1] == pytest.approx(1, abs=0.1)
+
+
+@pytest.fixture(scope="module")
+def step_s() -> dict[str, float]:
+    overrides = {
+        "graph": (), "eager": ("units.gpu.launch.mode=eager",), "fused": ("units.gpu.launch.mode=fused",),
+        "monolithic": ("units.gpu.launch.mode=monolithic",), "host": ("units.gpu.launch.step_overhead=3 ms",),
+    }  # fmt: skip
+    model = load_model("llama3-8b")
+    return {
+        name: evaluate(load_system("hgx-h100", keys), model, 8, 512, 3).latency.tpot_s
+        for name, keys in overrides.items()
+    }
+
+
+def test_modes_of_a_whole_step(step_s: dict[str, float]) -> None:
+    assert step_s["eager"] > step_s["graph"] > step_s["fused"]
+    assert step_s["monolithic"] < step_s["graph"]
+    assert step_s["host"] - step_s["graph"] == pytest.approx(2e-3, rel=1e-6)
+
+
+def test_attention_is_one_kernel_only_where_kernels_are_timed() -> None:
+    model = load_model("llama3-8b")
+    ours = evaluate(load_system("hgx-h100"), model, 4, 256, 2)
+    names = {row.name for row in ours.operators if row.phase == "decode"}
+    assert "attention" in names and "score" not in names  # noqa: PT018
+    roofline = evaluate(load_system("dgx-a100"), model, 4, 256, 2)
+    assert {"score", "softmax", "context"} <= {row.name for row in roofline.operators}
+    for report in (ours, roofline):
+        rows = [row for row in report.operators if row.phase == "decode"]
+        assert sum(row.seconds - row.overlap_s for row in rows) == pytest.approx(report.latency.tpot_s, rel=1e-6)
+        assert sum(row.joules for row in rows) == pytest.approx(report.energy.decode_step_j)
+
+
+def test_an_encoder_attends_to_every_token() -> None:
+    gpu = load("gpu", "h100-sxm")
+    tokens = 2048
+    causal = Operation("attention", tokens, tokens, 64, count=16, requests=1, new_tokens=tokens)
+    full = Operation("attention", tokens, tokens, 64, count=16, requests=1, new_tokens=tokens, causal=False)
+    flop = 4.0 * tokens * tokens * 16 * 64
+    assert time_operation(gpu, full).flop == pytest.approx(flop, rel=1e-3)
+    assert time_operation(gpu, causal).flop == pytest.approx(flop / 2, rel=1e-3)
