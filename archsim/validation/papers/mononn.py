@@ -95,7 +95,7 @@ def replicate_mononn() -> Replication:
     configuration = (
         f"{len(bert_operations(1))} kernels a pass; launch shapes 1 to 3 blocks of 128 or 256 threads an SM; graph and "
         f"kernel start {ONE_KERNEL.graph_launch * 1e6:g} us, eager dispatch {EAGER.eager_dispatch * 1e6:g} us, grid "
-        f"barrier {ONE_KERNEL.grid_barrier * 1e6:g} us; the paper's average over compilers and tasks is 2.01; its bars per "
-        "model are not public, so only the trends and the order of size can be compared"
+        f"barrier {ONE_KERNEL.grid_barrier * 1e6:g} us; the paper's average over compilers and tasks is 2.01; its "
+        "bars per model are not public, so only the trends and the order of size can be compared"
     )
     return Replication(PAPER, configuration, tuple(claims))
