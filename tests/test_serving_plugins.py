@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from archsim.serving import AffineOracle, serve
-from archsim.serving.policy import POLICIES, Policy
-from archsim.serving.request import Batch, RequestState
+import numpy as np
+
+from archsim.serving import AffineOracle, Deployment, serve
+from archsim.serving.hooks import Batch, Instance, NodeEvent, Policy, RequestState
+from archsim.serving.policy import POLICIES
 from archsim.workload.traces import make_trace
 
 
@@ -12,19 +14,41 @@ from archsim.workload.traces import make_trace
 class ShortestFirst(Policy):
     """One request at a time, the shortest answer first."""
 
-    def claim_tokens(self, request: RequestState) -> int:
-        return self.pool.blocks_for(request.longest) * self.pool.block_tokens
-
-    def form_batch(self) -> Batch:
-        if self.running:
-            return Batch([], self.running[:])
-        if not self.waiting:
+    def form_batch(self, instance: Instance) -> Batch:
+        if instance.running:
+            return Batch([], instance.running[:])
+        if not instance.waiting:
             return Batch([], [])
-        request = min(self.waiting, key=lambda waiting: waiting.output)
-        self.waiting.remove(request)
-        self.pool.grow(request, self.pool.blocks_for(request.longest))
-        self.running.append(request)
+        request = min(instance.waiting, key=lambda waiting: waiting.output)
+        instance.waiting.remove(request)
+        instance.pool.grow(request, instance.pool.blocks_for(request.longest))
+        instance.running.append(request)
         return Batch([request], [])
+
+
+@POLICIES.register("test-hand-over")
+class HandOver(ShortestFirst):
+    """Prefill on the first instance, decode on the second, half a second apart; counts its ticks."""
+
+    tick_s = 0.1
+    ticks = 0
+
+    def route(self, request: RequestState) -> Instance:
+        return self.instances[0]
+
+    def on_iteration_end(self, instance: Instance, batch: Batch, finished: list[RequestState]) -> None:
+        for request in batch.prefills:
+            instance.running.remove(request)
+            instance.pool.release(request)
+            self.send_cache(request, self.instances[1], self.now_ns, 0.5)
+        super().on_iteration_end(instance, batch, finished)
+
+    def on_transfer_end(self, request: RequestState, instance: Instance) -> None:
+        instance.pool.grow(request, instance.pool.blocks_for(request.longest))
+        super().on_transfer_end(request, instance)
+
+    def controller_tick(self, now_ns: int) -> None:
+        type(self).ticks += 1
 
 
 def test_the_policy_decides_the_order() -> None:
@@ -34,3 +58,23 @@ def test_the_policy_decides_the_order() -> None:
     # every iteration takes 10 ms and makes one token: 10, then 20, then 30 of them
     assert report.requests.completed_s.tolist() == [0.6, 0.1, 0.3]
     assert "test-one-at-a-time-shortest-first" in POLICIES.names()
+
+
+def test_transfers_and_ticks_reach_the_policy() -> None:
+    trace = make_trace("one", [0.0], [10], [3])
+    report = serve(AffineOracle(0.01), None, trace, "test-hand-over", deployment=Deployment(instances=2))
+    assert report.requests is not None
+    assert report.requests.completed_s.tolist() == [0.01 + 0.5 + 2 * 0.01]
+    assert HandOver.ticks == 6  # every 0.1 s until the end
+
+
+def test_requests_of_a_node_that_goes_away_start_again_elsewhere() -> None:
+    trace = make_trace("two", [0.0, 0.0], [10, 10], [100, 100])
+    gone = Deployment(instances=2, node_events=(NodeEvent(0.505, 1, "remove"),))
+    report = serve(AffineOracle(0.01), None, trace, "test-one-at-a-time-shortest-first", deployment=gone)
+    table = report.requests
+    assert table is not None
+    assert table.preemptions.tolist() == [0, 1]
+    assert table.instance.tolist() == [0, 0]
+    # the other had 50 tokens; it waits for the first, recomputes them in one iteration, and makes the rest
+    np.testing.assert_allclose(table.completed_s, [1.0, 1.5])

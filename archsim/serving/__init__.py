@@ -1,7 +1,17 @@
 """Request-level simulation: policies that batch requests over a machine's latency oracle."""
 
-from archsim.serving.oracle import AffineOracle, DecodeRunOracle, LatencyOracle
-from archsim.serving.results import ServingReport
-from archsim.serving.run import serve
+from archsim.serving.oracle import AffineOracle, AffineTerms, LatencyOracle, StepTables, TabulatedOracle
+from archsim.serving.results import ServingReport, Slo
+from archsim.serving.run import Deployment, serve
 
-__all__ = ["AffineOracle", "DecodeRunOracle", "LatencyOracle", "ServingReport", "serve"]
+__all__ = [
+    "AffineOracle",
+    "AffineTerms",
+    "Deployment",
+    "LatencyOracle",
+    "ServingReport",
+    "Slo",
+    "StepTables",
+    "TabulatedOracle",
+    "serve",
+]

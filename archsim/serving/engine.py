@@ -1,213 +1,185 @@
-"""The discrete-event simulator: requests arrive, iterations end, a policy decides in between.
-
-Time is integer nanoseconds; an iteration takes the oracle's seconds rounded to the next one, at least 1. A batch is
-formed only at an iteration boundary, or when a request arrives at an idle machine; its tokens exist at its end. Events
-of the same instant are all handled before the next batch is formed, so a request that arrives exactly at the end of an
-iteration takes part in the next one. Ties are broken by order in the trace.
-
-Decode steps of a batch that cannot change (`Policy.steady_steps`) are run through without asking the policy again, up
-to the first that ends at or after the next arrival: same steps, same times, fewer events.
-"""
+"""Runs the compiled event loop: builds its arrays, answers what it asks, and leaves with what there is on Ctrl-C."""
 
 from __future__ import annotations
 
-import heapq
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from archsim.errors import UsageError
-from archsim.serving.oracle import DecodeRunOracle, LatencyOracle
-from archsim.serving.policy import Policy
-from archsim.serving.request import Batch, RequestState
+from archsim.serving import engine_kernels as kernels
+from archsim.serving.compile_oracle import compile_oracles
+from archsim.serving.oracle import LatencyOracle
+from archsim.serving.oracle_kernels import OracleArrays
+from archsim.serving.runlog import NS_PER_S, RunLog
+from archsim.serving.state_kernels import (
+    BATCH_LOG,
+    CLOCK,
+    GAP_BINS,
+    INSTANCE,
+    NEVER,
+    NONE,
+    OPTIONS,
+    REQUEST,
+    SLOT,
+    TENANT,
+    State,
+)
+from archsim.serving.timing_kernels import MAX_ITERATION_S, launch, to_ns
 from archsim.workload.traces import Trace
 
-NS_PER_S = 1e9
-MAX_RUN = 4096  # steps of a run: keeps int64 sums of nanoseconds x steps far from overflow
-STEPS_AT_ONCE = 256  # steps timed in one call of the oracle: some are in vain if the next arrival cuts the run
-MAX_ITERATION_S = 1e6
-_ARRIVAL, _ITERATION_END = 0, 1
+EVENTS_AT_ONCE = 100_000
+ROUTERS = ("random", "round-robin", "least-outstanding", "jsq-tokens")
+Progress = Callable[[float], None]
 
 
-@dataclass
-class RunLog:
-    """What happened: the requests, and totals over iterations.
+@dataclass(frozen=True)
+class Instance:
+    """One instance: which of the oracles is its machine, the blocks of its KV cache, pipeline stages, role."""
 
-    gap_ns, gap_weight  times between consecutive tokens of a request, with how often each occurred
-    held_token_ns       integral of the tokens in the cache over the busy time
-    decode_iterations, decode_tokens, decode_contexts
-                        iterations with decodes, decode steps of all requests in them, and the sum of their contexts
+    machine: int
+    blocks: int
+    stages: int = 1
+    role: int = 0
+    max_batch: int = 128
+    watermark: int = 0
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """The instances, their machines and how requests are spread over them."""
+
+    oracles: tuple[LatencyOracle, ...]
+    instances: tuple[Instance, ...]
+    router: str = "round-robin"
+    seed: int = 0
+
+
+def simulate(
+    fleet: Fleet,
+    trace: Trace,
+    settings: dict[str, float],
+    *,
+    weights: Sequence[float] = (),
+    timeline: bool = False,
+    progress: Progress | None = None,
+) -> RunLog:
+    """Simulate `trace` until every request is served or rejected, or Ctrl-C.
+
+    settings  fields of OPTIONS, by name
+    weights   share of each tenant of the trace; missing ones count 1
+    timeline  keep a record of every batch
     """
-
-    requests: list[RequestState]
-    rejected: list[RequestState] = field(default_factory=list)
-    iterations: int = 0
-    busy_ns: int = 0
-    end_ns: int = 0
-    held_token_ns: int = 0
-    decode_iterations: int = 0
-    decode_tokens: int = 0
-    decode_contexts: int = 0
-    gap_ns: list[int] = field(default_factory=list)
-    gap_weight: list[int] = field(default_factory=list)
-
-
-class Engine:
-    """One machine, one policy, one trace; `run` once."""
-
-    def __init__(self, oracle: LatencyOracle, policy: Policy, trace: Trace, *, join_steps: bool = True) -> None:
-        """`join_steps=False` asks the policy before every single step; the result is the same."""
-        arrivals = np.rint(trace.arrival_s * NS_PER_S).astype(np.int64).tolist()
-        columns = zip(
-            arrivals, trace.prompt_tokens.tolist(), trace.output_tokens.tolist(), trace.tenant.tolist(), strict=True
-        )
-        requests = [RequestState(index, *row) for index, row in enumerate(columns)]
-        self._oracle, self._policy, self._join = oracle, policy, join_steps
-        self._many = oracle if isinstance(oracle, DecodeRunOracle) else None
-        self._log = RunLog(requests)
-        self._events: list[tuple[int, int, int]] = []
-        self._next_arrival = 0
-        self._batch: Batch | None = None
-        self._step_ns: list[int] = []  # durations of the iterations of the batch in flight
-
-    def run(self) -> RunLog:
-        """Simulate until every request is served or rejected."""
-        self._push_arrival()
-        while self._events:
-            now = self._events[0][0]
-            while self._events and self._events[0][0] == now:
-                _, kind, _ = heapq.heappop(self._events)
-                if kind == _ARRIVAL:
-                    self._arrive()
-                else:
-                    self._finish_iterations(now)
-            if self._batch is None:
-                self._start(now)
-        if self._policy.waiting or self._policy.running:
-            left = len(self._policy.waiting) + len(self._policy.running)
-            raise AssertionError(f"policy {type(self._policy).__name__} stalled with {left} requests left")
-        return self._log
-
-    def _push_arrival(self) -> None:
-        if self._next_arrival < len(self._log.requests):
-            request = self._log.requests[self._next_arrival]
-            heapq.heappush(self._events, (request.arrival_ns, _ARRIVAL, request.index))
-
-    def _arrive(self) -> None:
-        request = self._log.requests[self._next_arrival]
-        self._next_arrival += 1
-        self._push_arrival()
-        if self._policy.fits(request):
-            self._policy.on_arrival(request)
-        else:
-            self._log.rejected.append(request)
-
-    def _start(self, now: int) -> None:
-        batch = self._policy.form_batch()
-        if not batch.prefills and not batch.decodes:
-            return
-        for request in batch.prefills:
-            if request.first_scheduled_ns < 0:
-                request.first_scheduled_ns = now
-        self._step_ns = self._time(batch, now)
-        self._batch = batch
-        self._count(batch, self._step_ns)
-        heapq.heappush(self._events, (now + sum(self._step_ns), _ITERATION_END, 0))
-
-    def _time(self, batch: Batch, now: int) -> list[int]:
-        """Nanoseconds of the batch's iteration, and of the following ones if they are sure to be the same."""
-        contexts = [request.processed for request in batch.decodes]
-        if not batch.prefills and self._join:
-            steps = min(self._policy.steady_steps(batch), MAX_RUN)
-            if steps > 1:
-                durations = self._time_run(contexts, steps, now)
-                self._policy.extend_run(batch, len(durations))
-                return durations
-        prompts = [(request.target - request.processed, request.processed) for request in batch.prefills]
-        return [_nanoseconds(self._oracle.iteration_s(prompts, contexts))]
-
-    def _time_run(self, contexts: list[int], steps: int, now: int) -> list[int]:
-        """Up to `steps` decode iterations, the last one the first to end at or after the next arrival."""
-        horizon = self._events[0][0] if self._events else None  # no iteration is in flight: it is an arrival
-        joined: list[int] = []
-        while len(joined) < steps and (horizon is None or now < horizon):
-            durations = self._decode_ns(contexts, min(steps - len(joined), STEPS_AT_ONCE))
-            ends = now + np.cumsum(durations)
-            if horizon is not None:
-                durations = durations[: int(np.searchsorted(ends, horizon)) + 1]
-            joined.extend(durations.tolist())
-            now = int(ends[-1])
-            contexts = [context + len(durations) for context in contexts]
-        return joined
-
-    def _decode_ns(self, contexts: list[int], steps: int) -> NDArray[np.int64]:
-        """Nanoseconds of `steps` decode iterations; one, if the oracle knows single iterations only."""
-        if self._many is None:
-            return np.array([_nanoseconds(self._oracle.iteration_s((), contexts))], dtype=np.int64)
-        return _all_nanoseconds(self._many.decode_run_s(contexts, steps))
-
-    def _count(self, batch: Batch, durations: list[int]) -> None:
-        """Add these iterations to the totals; every step adds a token to the context of each decode."""
-        log, requests, steps, total = self._log, len(batch.decodes), len(durations), sum(durations)
-        held = sum([request.processed for request in self._policy.running])
-        held += sum([request.target for request in batch.prefills])
-        log.held_token_ns += held * total
-        if steps > 1:
-            weights = np.arange(steps, dtype=np.int64)
-            log.held_token_ns += requests * int(np.dot(weights, np.array(durations, dtype=np.int64)))
-        log.iterations += steps
-        log.busy_ns += total
-        if requests:
-            log.decode_iterations += steps
-            log.decode_tokens += requests * steps
-            contexts = sum([request.processed for request in batch.decodes])
-            log.decode_contexts += contexts * steps + requests * (steps * (steps - 1) // 2)
-
-    def _finish_iterations(self, now: int) -> None:
-        batch, durations, log = self._batch, self._step_ns, self._log
-        assert batch is not None
-        self._batch = None
-        log.end_ns = now
-        steps = len(durations)
-        if steps > 1:
-            log.gap_ns.extend(durations[1:])
-            log.gap_weight.extend([len(batch.decodes)] * (steps - 1))
-        first_end = now - sum(durations[1:])
-        finished: list[RequestState] = []
-        for request in batch.prefills:
-            request.processed = request.target + 1
-            self._make_tokens(request, 1, now, now, finished)
-        for request in batch.decodes:
-            request.processed += steps
-            self._make_tokens(request, steps, first_end, now, finished)
-        self._policy.on_iteration_end(finished)
-
-    def _make_tokens(
-        self, request: RequestState, tokens: int, first_end: int, now: int, finished: list[RequestState]
-    ) -> None:
-        """`tokens` tokens of `request` are there, the first since `first_end`, the last since `now`."""
-        if request.generated == 0:
-            request.first_token_ns = now
-        else:
-            self._log.gap_ns.append(first_end - request.last_token_ns)
-            self._log.gap_weight.append(1)
-        request.last_token_ns = now
-        request.generated += tokens
-        if request.generated == request.output:
-            request.completed_ns = now
-            finished.append(request)
+    state = _state(fleet, trace, settings, weights, timeline)
+    longest = int((trace.prompt_tokens + trace.output_tokens).max())
+    oracle = compile_oracles(fleet.oracles, max(i.max_batch for i in fleet.instances), longest)
+    interrupted = _drive(state, oracle, fleet, len(trace), progress)
+    log = state.log
+    while timeline and state.clock[0]["logged"] > log.size:  # more batches than expected: once more, with room for all
+        state = _state(fleet, trace, settings, weights, timeline, int(state.clock[0]["logged"]))
+        interrupted = _drive(state, oracle, fleet, len(trace), progress)
+        log = state.log
+    left = state.instances["waiting"].sum() + state.instances["allocated"].sum()
+    if left and not interrupted:
+        raise AssertionError(f"the simulation stalled with {left} requests left")
+    batches = log[: int(state.clock[0]["logged"])] if timeline else None
+    return RunLog.from_state(trace, state, batches, interrupted)
 
 
-def _nanoseconds(seconds: float) -> int:
-    if not 0 < seconds <= MAX_ITERATION_S:
-        raise UsageError(f"the oracle gave an iteration of {seconds!r} s, allowed: above 0, up to {MAX_ITERATION_S:g}")
-    return max(1, round(seconds * NS_PER_S))
+def _drive(state: State, oracle: OracleArrays, fleet: Fleet, count: int, progress: Progress | None) -> bool:
+    """Advance to the end; whether Ctrl-C came before."""
+    clock = state.clock[0]
+    try:
+        while True:
+            code = kernels.advance(state, oracle, EVENTS_AT_ONCE)
+            if code == kernels.BAD_TIME:
+                limit = f"above 0, up to {MAX_ITERATION_S:g}"
+                raise UsageError(f"the oracle gave an iteration of {float(clock['bad_s'])!r} s, allowed: {limit}")
+            if code == kernels.ASKING:
+                _answer(state, oracle, fleet)
+            if progress is not None:
+                progress(float(clock["finished"] + clock["rejected"]) / count)
+            if code == kernels.DONE:
+                return False
+    except KeyboardInterrupt:
+        return True
 
 
-def _all_nanoseconds(seconds: NDArray[np.float64]) -> NDArray[np.int64]:
-    """As `_nanoseconds`, elementwise; both round half to even."""
-    good = (seconds > 0) & (seconds <= MAX_ITERATION_S)
-    if not good.all():
-        _nanoseconds(float(seconds[~good][0]))
-    return np.maximum(np.rint(seconds * NS_PER_S).astype(np.int64), 1)
+def _answer(state: State, oracle: OracleArrays, fleet: Fleet) -> None:
+    """Ask the Python oracle of every slot that waits for a duration."""
+    requests = state.requests
+    for slot in np.flatnonzero(state.slots["asked"]).tolist():
+        rec = state.slots[slot]
+        instance = int(rec["instance"])
+        prompts, contexts = [], []
+        for place in range(int(rec["size"])):
+            request = requests[state.batch[slot, place]]
+            if request["processed"] < request["target"]:
+                prompts.append((int(state.new[slot, place]), int(request["processed"])))
+            else:
+                contexts.append(int(request["processed"]))
+        machine = fleet.oracles[fleet.instances[instance].machine]
+        seconds = machine.iteration_s(prompts, contexts)
+        rec["steps"] = 1
+        launch(state, oracle, slot, to_ns(state, float(seconds)))
+        joules = getattr(machine, "iteration_j", None)
+        if joules is not None:
+            state.instances[instance]["joules"] += joules(prompts, contexts)
+    state.clock[0]["asked"] = 0
+
+
+def _state(
+    fleet: Fleet, trace: Trace, settings: dict[str, float], weights: Sequence[float], timeline: bool, logged: int = 0
+) -> State:
+    count, tenants = len(trace), len(trace.tenants)
+    instances = _instances(fleet)
+    stages = int(instances["stages"].max())
+    slots = np.zeros(len(instances) * stages, dtype=SLOT)
+    slots["end"] = NEVER
+    slots["instance"] = np.repeat(np.arange(len(instances)), stages)
+    cap = int(instances["max_batch"].max()) + 1
+    options = np.zeros(1, dtype=OPTIONS)
+    for name, value in {"join": 1, "router": ROUTERS.index(fleet.router), **settings}.items():
+        options[name] = value
+    share = np.ones(tenants)
+    share[: len(weights)] = weights[:tenants]
+    queues = np.zeros((len(instances), tenants), dtype=TENANT)
+    queues["head"] = queues["tail"] = NONE
+    queues["weight"] = share
+    clock = np.zeros(1, dtype=CLOCK)
+    clock["bad_s"] = np.nan
+    routed = int(options[0]["prefill_instances"]) or len(instances)
+    routes = np.random.default_rng(fleet.seed).integers(0, routed, count, dtype=np.int32)
+    room = (logged or 4 * count + 1024) if timeline else 0
+    return State(
+        _requests(trace), instances, slots, np.zeros((len(slots), cap), dtype=np.int32),
+        np.zeros((len(slots), cap), dtype=np.int32), np.zeros((len(instances), cap), dtype=np.int32),
+        np.zeros((len(instances), 2 * cap), dtype=np.int32), np.zeros(cap + 1, dtype=np.int64),
+        np.zeros(cap + 1, dtype=np.int64), queues, options, np.zeros(len(slots), dtype=np.int64), routes,
+        np.zeros(GAP_BINS, dtype=np.int64), clock, np.zeros(room, dtype=BATCH_LOG),
+    )  # fmt: skip
+
+
+def _requests(trace: Trace) -> NDArray[np.void]:
+    requests = np.zeros(len(trace), dtype=REQUEST)
+    requests["arrival"] = np.rint(trace.arrival_s * NS_PER_S)
+    requests["prompt"] = requests["target"] = trace.prompt_tokens
+    requests["output"] = trace.output_tokens
+    requests["tenant"] = trace.tenant
+    for name in ("first_scheduled", "first_token", "last_token", "completed", "next", "instance"):
+        requests[name] = NONE
+    return requests
+
+
+def _instances(fleet: Fleet) -> NDArray[np.void]:
+    instances = np.zeros(len(fleet.instances), dtype=INSTANCE)
+    for row, instance in zip(instances, fleet.instances, strict=True):
+        row["total"] = row["free"] = instance.blocks
+        row["machine"], row["role"], row["stages"] = instance.machine, instance.role, instance.stages
+        row["max_batch"], row["watermark"] = instance.max_batch, instance.watermark
+        row["micro_batch"] = max(1, instance.max_batch // instance.stages)
+    for name in ("head", "tail", "swap_head", "swap_tail", "bridge_head", "bridge_tail", "pull"):
+        instances[name] = NONE
+    return instances

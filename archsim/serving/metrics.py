@@ -5,30 +5,41 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.serving.engine import NS_PER_S, RunLog
-from archsim.serving.policy import Policy
-from archsim.serving.results import CacheUse, Counts, Distribution, Rates, RequestTable, ServingCost
+from archsim.serving.results import (
+    CacheUse,
+    Counts,
+    Distribution,
+    Fairness,
+    Rates,
+    RequestTable,
+    ServingCost,
+    ServingEnergy,
+    Slo,
+    SloResult,
+)
+from archsim.serving.runlog import NS_PER_S, Gaps, RunLog
 
 QUANTILES = (0.5, 0.9, 0.99)
+Floats = NDArray[np.float64]
 
 
 def request_table(log: RunLog) -> RequestTable:
     """One row a request. The arrival is the simulator's, in whole nanoseconds."""
 
-    def seconds(name: str) -> NDArray[np.float64]:
-        ns = np.array([getattr(request, name) for request in log.requests], dtype=np.int64)
+    def seconds(name: str) -> Floats:
+        ns = log.requests[name]
         return np.where(ns < 0, np.nan, ns / NS_PER_S)
 
     def numbers(name: str) -> NDArray[np.int64]:
-        return np.array([getattr(request, name) for request in log.requests], dtype=np.int64)
+        return log.requests[name].astype(np.int64)
 
     return RequestTable(
-        seconds("arrival_ns"), seconds("first_scheduled_ns"), seconds("first_token_ns"), seconds("completed_ns"),
-        numbers("prompt"), numbers("output"), numbers("tenant"), numbers("restarts"),
+        seconds("arrival"), seconds("first_scheduled"), seconds("first_token"), seconds("completed"),
+        numbers("prompt"), numbers("output"), numbers("tenant"), numbers("restarts"), numbers("instance"),
     )  # fmt: skip
 
 
-def distribution(values: NDArray[np.float64]) -> Distribution | None:
+def distribution(values: Floats) -> Distribution | None:
     """Mean and percentiles of a sample; None if it is empty."""
     if not values.size:
         return None
@@ -36,35 +47,43 @@ def distribution(values: NDArray[np.float64]) -> Distribution | None:
     return Distribution(float(values.mean()), p50, p90, p99, float(values.max()))
 
 
-def weighted_distribution(values: NDArray[np.float64], weights: NDArray[np.int64]) -> Distribution | None:
-    """As `distribution` of the sample in which each value occurs `weight` times, without writing it out."""
-    total = int(weights.sum())
+def gap_distribution(gaps: Gaps) -> Distribution | None:
+    """Of the times between tokens, each as often as it occurred; percentiles interpolated as numpy's."""
+    total = int(gaps.weights.sum())
     if total == 0:
         return None
-    order = np.argsort(values, kind="stable")
-    ordered, ends = values[order], np.cumsum(weights[order])
-    found = []
+    ends = np.cumsum(gaps.weights)
+    found: list[float] = []
     for quantile in QUANTILES:
         rank = quantile * (total - 1)
-        low, high = (float(ordered[np.searchsorted(ends, int(at), side="right")]) for at in (rank, np.ceil(rank)))
-        found.append(low + (high - low) * (rank - int(rank)))
+        low, high = (float(gaps.values_ns[np.searchsorted(ends, int(at), "right")]) for at in (rank, np.ceil(rank)))
+        found.append(min(low + (high - low) * (rank - int(rank)), gaps.max_ns) / NS_PER_S)
     p50, p90, p99 = found
-    return Distribution(float(np.dot(values, weights) / total), p50, p90, p99, float(ordered[-1]))
+    return Distribution(gaps.mean_ns / NS_PER_S, p50, p90, p99, gaps.max_ns / NS_PER_S)
 
 
-def latency_distributions(table: RequestTable, log: RunLog) -> dict[str, Distribution | None]:
+def tpot_s(table: RequestTable, *, over_all_tokens: bool = False) -> Floats:
+    """Mean time per output token after the first, 0 if there is one only; NaN where not completed.
+
+    over_all_tokens  divide by O, as simdistserve and Vidur do, not by O - 1
+    """
+    decode = table.completed_s - table.first_token_s
+    if over_all_tokens:
+        return decode / table.output_tokens
+    many = table.output_tokens > 1
+    return np.where(many, decode / np.maximum(table.output_tokens - 1, 1), np.where(np.isnan(decode), np.nan, 0.0))
+
+
+def latency_distributions(table: RequestTable, gaps: Gaps) -> dict[str, Distribution | None]:
     """The distributions of `ServingReport`, by the name of their field."""
     done = table.completed
     arrival, first, end = table.arrival_s[done], table.first_token_s[done], table.completed_s[done]
-    outputs = table.output_tokens[done]
-    gaps = np.array(log.gap_ns, dtype=np.int64) / NS_PER_S
-    tpot = np.where(outputs > 1, (end - first) / np.maximum(outputs - 1, 1), 0.0)
     return {
         "ttft_s": distribution(first - arrival),
-        "tpot_s": distribution(tpot),
-        "tbt_s": weighted_distribution(gaps, np.array(log.gap_weight, dtype=np.int64)),
+        "tpot_s": distribution(tpot_s(table)[done]),
+        "tbt_s": gap_distribution(gaps),
         "latency_s": distribution(end - arrival),
-        "normalised_latency_s": distribution((end - arrival) / outputs),
+        "normalised_latency_s": distribution((end - arrival) / table.output_tokens[done]),
         "scheduling_delay_s": distribution(table.first_scheduled_s[done] - arrival),
     }
 
@@ -75,17 +94,17 @@ def counts(table: RequestTable, log: RunLog) -> Counts:
     return Counts(
         requests=len(log.requests),
         completed=int(done.sum()),
-        rejected=len(log.rejected),
+        rejected=int(log.requests["rejected"].sum()),
         prompt_tokens=int(table.prompt_tokens[done].sum()),
         output_tokens=int(table.output_tokens[done].sum()),
         preemptions=int(table.preemptions.sum()),
-        iterations=log.iterations,
+        iterations=int(log.total("iterations")),
     )
 
 
 def duration_s(log: RunLog) -> float:
     """From the first arrival to the last completion; 0 if nothing was served."""
-    return max(log.end_ns - log.requests[0].arrival_ns, 0) / NS_PER_S
+    return float(max(log.end_ns - log.requests["arrival"][0], 0) / NS_PER_S)
 
 
 def rates(total: Counts, seconds: float) -> Rates:
@@ -96,12 +115,63 @@ def rates(total: Counts, seconds: float) -> Rates:
     return Rates(total.completed / seconds, total.output_tokens / seconds, tokens / seconds)
 
 
-def cache_use(policy: Policy, log: RunLog) -> CacheUse:
-    """How full the KV cache was."""
-    pool = policy.pool
-    capacity = pool.total * pool.block_tokens
-    mean = log.held_token_ns / (log.busy_ns * capacity) if log.busy_ns and capacity else 0.0
-    return CacheUse(capacity, pool.block_tokens, pool.peak / pool.total if pool.total else 0.0, mean)
+def cache_use(log: RunLog) -> CacheUse:
+    """How full the KV caches of all instances were."""
+    total = log.instances["total"]
+    capacity = int(total.sum()) * log.block_tokens
+    weighted = float((log.instances["busy_ns"] * (total * float(log.block_tokens))).sum())
+    mean = log.total("held_token_ns") / weighted if weighted else 0.0
+    peak = float((log.instances["peak"] / np.maximum(total, 1)).max())
+    return CacheUse(capacity, log.block_tokens, peak, mean)
+
+
+def slo_result(table: RequestTable, slo: Slo) -> SloResult:
+    """Share of all requests, rejected ones included, that kept each limit and both."""
+    ttft = table.first_token_s - table.arrival_s <= slo.ttft_s
+    tpot = tpot_s(table) <= slo.tpot_s
+    both = float((ttft & tpot).mean())
+    return SloResult(slo.ttft_s, slo.tpot_s, float(ttft.mean()), float(tpot.mean()), both)
+
+
+def service_windows(table: RequestTable, window_s: float, input_weight: float, output_weight: float) -> Floats:
+    """Service each tenant got in each window, shape (windows, tenants).
+
+    A prompt counts when its first token is there, output tokens evenly between the first and the last.
+    """
+    done = table.completed
+    first, end = table.first_token_s[done], table.completed_s[done]
+    if not first.size:
+        return np.zeros((0, 1))
+    edges = np.arange(first.min(), end.max() + window_s, window_s)
+    tenants = int(table.tenant.max()) + 1
+    service = np.zeros((edges.size, tenants))
+    at = np.clip(((first - edges[0]) // window_s).astype(np.int64), 0, edges.size - 1)
+    np.add.at(service, (at, table.tenant[done]), input_weight * table.prompt_tokens[done])
+    output = output_weight * table.output_tokens[done]
+    for tenant in range(tenants):
+        mine = table.tenant[done] == tenant
+        a, b, w = first[mine], np.maximum(end[mine], first[mine] + 1e-9), output[mine]
+        so_far = [float((w * np.clip((edge - a) / (b - a), 0, 1)).sum()) for edge in (*edges, edges[-1] + window_s)]
+        service[:, tenant] += np.diff(so_far)
+    return service
+
+
+def fairness(table: RequestTable, window_s: float, input_weight: float, output_weight: float) -> Fairness | None:
+    """Of accumulated service among tenants; None if there is one only."""
+    if int(table.tenant.max()) == 0:
+        return None
+    service = service_windows(table, window_s, input_weight, output_weight)
+    total = service.sum(axis=0)
+    spread = service.max(axis=1) - service.min(axis=1)
+    jain = float(total.sum() ** 2 / (total.size * (total**2).sum())) if total.any() else 1.0
+    return Fairness(window_s, float(spread.mean()), float(spread.max()), jain, tuple(total.tolist()))
+
+
+def energy(joules: float, total: Counts) -> ServingEnergy | None:
+    """None where the machine's energy is unknown."""
+    if joules <= 0:
+        return None
+    return ServingEnergy(joules, joules / max(total.output_tokens, 1))
 
 
 def cost(usd_per_hour: float | None, total: Counts, seconds: float) -> ServingCost:

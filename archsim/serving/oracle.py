@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
+
+from archsim.serving.oracle_kernels import DECODES, MIXED, PROMPTS, affine
+
+Rows = NDArray[np.float64]
 
 
 @runtime_checkable
@@ -41,16 +45,23 @@ class LatencyOracle(Protocol):
         ...
 
 
-@runtime_checkable
-class DecodeRunOracle(LatencyOracle, Protocol):
-    """An oracle that also times many decode steps of an unchanged batch at once; the simulator then is much faster."""
+@dataclass(frozen=True)
+class AffineTerms:
+    """Coefficients of one kind of iteration, in seconds, for batches with at least `from_decodes` decodes."""
 
-    def decode_run_s(self, decode_contexts: Sequence[int], steps: int) -> NDArray[np.float64]:
-        """Seconds of each of `steps` iterations, shape (steps,); step j has every context longer by j.
+    base_s: float
+    per_request_s: float = 0.0
+    per_prompt_token_s: float = 0.0
+    per_prompt_pair_s: float = 0.0
+    per_context_token_s: float = 0.0
+    from_decodes: int = 0
 
-        Must equal `iteration_s((), [c + j for c in decode_contexts])` to the last bit.
-        """
-        ...
+    def row(self) -> list[float]:
+        """As the kernels want it."""
+        return [
+            self.from_decodes, self.base_s, self.per_request_s, self.per_prompt_token_s, self.per_prompt_pair_s,
+            self.per_context_token_s,
+        ]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -59,6 +70,10 @@ class AffineOracle:
 
     base + per prompt (n new tokens after p): per_request + per_prompt_token * n + per_prompt_pair * n * (p + n / 2)
          + per decode with context c:         per_request + per_context_token * c
+
+    prompts, decodes  coefficients of their own for iterations without decodes, or without prompts, ordered by
+                      `from_decodes`; empty: the ones above
+    *_j               the same sum in joules; all 0: energy unknown
     """
 
     base_s: float
@@ -69,24 +84,84 @@ class AffineOracle:
     max_tokens: int = 100_000
     kv_bytes_per_token: float = 1.0
     usd_per_hour: float | None = None
+    prompts: tuple[AffineTerms, ...] = ()
+    decodes: tuple[AffineTerms, ...] = ()
+    base_j: float = 0.0
+    per_request_j: float = 0.0
+    per_prompt_token_j: float = 0.0
+    per_prompt_pair_j: float = 0.0
+    per_context_token_j: float = 0.0
+    name: str = "affine"
 
     @property
     def kv_capacity_bytes(self) -> float:
         """Bytes of all tokens that fit."""
         return self.max_tokens * self.kv_bytes_per_token
 
+    @property
+    def has_energy(self) -> bool:
+        """Whether any joule coefficient is given."""
+        return any(getattr(self, field.name) for field in fields(self) if field.name.endswith("_j"))
+
+    def rows(self) -> Rows:
+        """Coefficients of seconds, shape (3, R, 6), see `oracle_kernels`."""
+        common = AffineTerms(
+            self.base_s, self.per_request_s, self.per_prompt_token_s, self.per_prompt_pair_s, self.per_context_token_s
+        )
+        phases = {MIXED: (common,), PROMPTS: self.prompts or (common,), DECODES: self.decodes or (common,)}
+        rows = np.zeros((3, max(map(len, phases.values())), 6))
+        rows[:, :, 0] = np.inf
+        for phase, terms in phases.items():
+            rows[phase, : len(terms)] = [term.row() for term in terms]
+        return rows
+
+    def joules(self) -> Rows:
+        """Coefficients of joules, shape (3, 1, 6)."""
+        terms = (self.base_j, self.per_request_j, self.per_prompt_token_j, self.per_prompt_pair_j)
+        return np.tile(np.array([0.0, *terms, self.per_context_token_j]), (3, 1, 1))
+
     def iteration_s(self, prefill_tokens: Sequence[tuple[int, int]], decode_contexts: Sequence[int]) -> float:
         """Seconds of one iteration."""
-        new = sum(n for n, _ in prefill_tokens)
-        twice_pairs = sum(n * (2 * before + n) for n, before in prefill_tokens)
-        requests = len(prefill_tokens) + len(decode_contexts)
-        prompts = self.per_prompt_token_s * new + self.per_prompt_pair_s * (twice_pairs / 2)
-        fixed = self.base_s + self.per_request_s * requests + prompts
-        return fixed + self.per_context_token_s * sum(decode_contexts)
+        return _value(self.rows(), prefill_tokens, decode_contexts)
 
-    def decode_run_s(self, decode_contexts: Sequence[int], steps: int) -> NDArray[np.float64]:
-        """Seconds of each of `steps` decode iterations: the same sums, in the same order, as `iteration_s`."""
-        requests = len(decode_contexts)
-        contexts = sum(decode_contexts) + requests * np.arange(steps, dtype=np.int64)
-        fixed = self.base_s + self.per_request_s * requests
-        return fixed + np.float64(self.per_context_token_s) * contexts.astype(np.float64)
+    def iteration_j(self, prefill_tokens: Sequence[tuple[int, int]], decode_contexts: Sequence[int]) -> float:
+        """Joules of one iteration."""
+        return _value(self.joules(), prefill_tokens, decode_contexts)
+
+
+def _value(rows: Rows, prefill_tokens: Sequence[tuple[int, int]], decode_contexts: Sequence[int]) -> float:
+    new = sum(n for n, _ in prefill_tokens)
+    twice_pairs = sum(n * (2 * before + n) for n, before in prefill_tokens)
+    return float(affine(rows, len(prefill_tokens), len(decode_contexts), new, twice_pairs, sum(decode_contexts)))
+
+
+@dataclass(frozen=True)
+class StepTables:
+    """Measured or computed iteration times on grids; between them linear, beyond the ends continued.
+
+    batch (N,), context (C,), step_s (N, C)      a decode step by batch and mean context
+    dense (D,), dense_s (D,)                     everything but attention, by tokens in the iteration
+    chunk (P,), before (B,), prompt_s (P, B)     attention of a prompt chunk after so many cached tokens
+    *_j                                          the same in joules, zeros if unknown
+    """
+
+    batch: Rows
+    context: Rows
+    step_s: Rows
+    step_j: Rows
+    dense: Rows
+    dense_s: Rows
+    dense_j: Rows
+    chunk: Rows
+    before: Rows
+    prompt_s: Rows
+    prompt_j: Rows
+
+
+@runtime_checkable
+class TabulatedOracle(LatencyOracle, Protocol):
+    """An oracle that can give its tables to the compiled simulator."""
+
+    def tables(self, max_batch: int, longest_tokens: int) -> StepTables:
+        """Tables for batches up to `max_batch` and contexts up to `longest_tokens`."""
+        ...

@@ -63,6 +63,56 @@ class ServingCost:
 
 
 @dataclass(frozen=True)
+class ServingEnergy:
+    """Of all iterations; per output token of completed requests. Idle power is not in it."""
+
+    joules: float
+    j_per_output_token: float
+
+
+@dataclass(frozen=True)
+class Slo:
+    """Limits of a request's time to first token and time per output token, seconds; infinite: none."""
+
+    ttft_s: float = float("inf")
+    tpot_s: float = float("inf")
+
+
+@dataclass(frozen=True)
+class SloResult:
+    """Share of all requests, rejected ones included, that kept each limit, and both (DistServe)."""
+
+    ttft_s: float
+    tpot_s: float
+    ttft_attainment: float
+    tpot_attainment: float
+    attainment: float
+
+
+@dataclass(frozen=True)
+class Fairness:
+    """Accumulated service (weights x tokens) of tenants: largest difference in a window, Jain's index of the totals."""
+
+    window_s: float
+    difference_mean: float
+    difference_max: float
+    jain_index: float
+    service: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class InstanceUse:
+    """One instance: share of the run it was busy, mean decode batch, and where it is in a disaggregated machine."""
+
+    role: str
+    busy_fraction: float
+    mean_decode_batch: float
+    peak_kv_fraction: float
+    preemptions: int
+    joules: float
+
+
+@dataclass(frozen=True)
 class RequestTable:
     """One row a request, in the order of the trace; times in seconds of the trace, NaN if it never was."""
 
@@ -74,6 +124,7 @@ class RequestTable:
     output_tokens: NDArray[np.int64]
     tenant: NDArray[np.int64]
     preemptions: NDArray[np.int64]
+    instance: NDArray[np.int64]  # where it ended; -1 if rejected
 
     @property
     def completed(self) -> NDArray[np.bool_]:
@@ -108,12 +159,19 @@ class ServingReport:
     cost: ServingCost
     options: dict[str, Any] = field(default_factory=dict)
     archsim_version: str = ""
+    instances: tuple[InstanceUse, ...] = ()
+    energy: ServingEnergy | None = None
+    slo: SloResult | None = None
+    fairness: Fairness | None = None
+    interrupted: bool = False
     requests: RequestTable | None = None
+    timeline: NDArray[Any] | None = None  # BATCH_LOG of `state_kernels`, ns
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready; the table of requests goes to HDF5, not here."""
-        result = {key: value for key, value in vars(self).items() if key != "requests"}
+        """JSON-ready; the table of requests and the timeline go to HDF5, not here."""
+        result = {key: value for key, value in vars(self).items() if key not in ("requests", "timeline")}
         plain = {
             key: asdict(value) if hasattr(value, "__dataclass_fields__") else value for key, value in result.items()
         }
+        plain["instances"] = [asdict(instance) for instance in self.instances]
         return {"schema": SERVING_SCHEMA, **plain}

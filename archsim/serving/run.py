@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -10,15 +12,37 @@ from archsim import __version__
 from archsim.config.schemas.model import Model
 from archsim.errors import InfeasibleError, UsageError, suggest
 from archsim.serving import metrics
-from archsim.serving.engine import NS_PER_S, Engine, RunLog
+from archsim.serving.engine import ROUTERS, Fleet, Instance, simulate
+from archsim.serving.hooks import NodeEvent, Policy
 from archsim.serving.oracle import LatencyOracle
-from archsim.serving.policy import POLICIES, Policy, PolicyOptions
-from archsim.serving.results import ServingReport
+from archsim.serving.policy import POLICIES, CompiledPolicy, PolicyOptions
+from archsim.serving.python_engine import PythonEngine, make_instances
+from archsim.serving.results import InstanceUse, ServingReport, Slo
+from archsim.serving.runlog import NS_PER_S, RunLog
 from archsim.workload.requests import load_requests
 from archsim.workload.traces import Trace
 
 if TYPE_CHECKING:
     from archsim.config.schemas.system import System
+
+Progress = Callable[[float], None]
+ROLES = ("serve", "prefill", "decode")
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """How many instances, in how many pipeline stages each, and who gets which request.
+
+    decode_system  machine of the decode instances of a disaggregated policy; None: the same
+    node_events    instances that go and come; only policies written in Python react to them
+    """
+
+    instances: int = 1
+    stages: int = 1
+    router: str = "round-robin"
+    seed: int = 0
+    decode_system: System | LatencyOracle | None = None
+    node_events: tuple[NodeEvent, ...] = ()
 
 
 def serve(
@@ -27,55 +51,124 @@ def serve(
     trace: Trace | str,
     policy: str = "vllm",
     *,
+    deployment: Deployment | None = None,
+    slo: Slo | None = None,
     usd_per_hour: float | None = None,
+    timeline: bool = False,
+    progress: Progress | None = None,
     **options: Any,
 ) -> ServingReport:
     """Serve `trace` (or the trace of that name) on `system` under the policy called `policy`.
 
     system        a machine, whose latency oracle for `model` is made here, or an oracle of one's own
-    usd_per_hour  price of the machine; None: the oracle's, else that of the system by its cost model
+    usd_per_hour  price of all instances; None: the oracle's, else that of the system by its cost model
+    timeline      keep every batch, for Perfetto and time series
     options       of the policy, see its `Options` class; e.g. max_batch, block_tokens
 
     Raises UsageError for an unknown policy or option, InfeasibleError if not one request of the trace fits.
     """
     if isinstance(trace, str):
         trace = load_requests(trace)
+    deployment = deployment or Deployment()
     chosen = POLICIES.get(policy)
-    checked = _options(policy, chosen, options)
+    checked = check_options(policy, chosen, options)
     oracle, name = make_oracle(system, model)
-    longest = int((trace.prompt_tokens + trace.output_tokens).max())
-    scheduler = chosen(checked, oracle.max_tokens, longest)
-    log = Engine(oracle, scheduler, trace).run()
-    if len(log.rejected) == len(log.requests):
-        least = min(scheduler.claim_tokens(request) for request in log.requests)
-        holds = f"the KV cache of {name} holds {oracle.max_tokens} tokens"
-        needs = f"policy {policy!r} needs {least} for the smallest request"
-        raise InfeasibleError(f"no request of {trace.name!r} can be served: {holds}, {needs}")
+    log = run(chosen, checked, oracle, model, trace, deployment, timeline=timeline, progress=progress)
+    if int(log.requests["rejected"].sum()) == len(trace):
+        raise InfeasibleError(_nothing_fits(policy, checked, oracle, name, trace))
     table, seconds = metrics.request_table(log), metrics.duration_s(log)
     total = metrics.counts(table, log)
     price = _usd_per_hour(system, oracle, log, seconds) if usd_per_hour is None else usd_per_hour
+    weights = (getattr(checked, "input_weight", 1.0), getattr(checked, "output_weight", 2.0))
     return ServingReport(
         system=name,
         model=model.name if model is not None else "",
         trace=trace.name,
         policy=policy,
         duration_s=seconds,
-        busy_fraction=log.busy_ns / NS_PER_S / seconds if seconds else 0.0,
+        busy_fraction=log.total("busy_ns") / NS_PER_S / seconds / len(log.instances) if seconds else 0.0,
         counts=total,
         throughput=metrics.rates(total, seconds),
-        **metrics.latency_distributions(table, log),
-        kv_cache=metrics.cache_use(scheduler, log),
+        **metrics.latency_distributions(table, log.gaps),
+        kv_cache=metrics.cache_use(log),
         cost=metrics.cost(price, total, seconds),
-        options=checked.model_dump(),
+        options={**checked.model_dump(), "instances": deployment.instances, "stages": deployment.stages,
+                 "router": deployment.router},
         archsim_version=__version__,
+        instances=_uses(log, seconds),
+        energy=metrics.energy(log.total("joules"), total),
+        slo=None if slo is None else metrics.slo_result(table, slo),
+        fairness=metrics.fairness(table, 60.0, *weights),
+        interrupted=log.interrupted,
         requests=table,
+        timeline=log.batches,
+    )  # fmt: skip
+
+
+def run(
+    policy: type, options: PolicyOptions, oracle: LatencyOracle, model: Model | None, trace: Trace,
+    deployment: Deployment, *, timeline: bool = False, progress: Progress | None = None, join_steps: bool = True,
+) -> RunLog:  # fmt: skip
+    """Simulate with checked options. `join_steps=False` forms a batch before every single step; the result is equal."""
+    if deployment.router not in ROUTERS:
+        near = suggest(deployment.router, ROUTERS)
+        raise UsageError(f"unknown router {deployment.router!r}{near} (allowed: {', '.join(ROUTERS)})")
+    longest = int((trace.prompt_tokens + trace.output_tokens).max())
+    if not issubclass(policy, CompiledPolicy):
+        machines = [oracle] * deployment.instances
+        if deployment.decode_system is not None:
+            machines[1:] = [make_oracle(deployment.decode_system, model)[0]] * (deployment.instances - 1)
+        instances = make_instances(machines, options.block_tokens)
+        assert issubclass(policy, Policy)
+        scheduler = policy(options, instances, longest)
+        return PythonEngine(scheduler, instances, trace, deployment.node_events).run(progress)
+    fleet = _fleet(policy, options, oracle, model, deployment)
+    settings = policy.settings(options, fleet.instances[0].blocks, longest)
+    settings |= {"policy": policy.kernel, "block": options.block_tokens, "join": int(join_steps)}
+    weights = getattr(options, "weights", ())
+    return simulate(fleet, trace, settings, weights=weights, timeline=timeline, progress=progress)
+
+
+def _fleet(
+    policy: type[CompiledPolicy], options: PolicyOptions, oracle: LatencyOracle, model: Model | None,
+    deployment: Deployment,
+) -> Fleet:  # fmt: skip
+    oracles: tuple[LatencyOracle, ...] = (oracle,)
+    prefills = getattr(options, "prefill_instances", 0)
+    if prefills and deployment.instances <= prefills:
+        least = f"at least one more than its {prefills} prefill instance{'s' if prefills > 1 else ''}"
+        raise UsageError(f"a disaggregated policy needs {least}, found {deployment.instances} instances")
+    if prefills and deployment.decode_system is not None:
+        oracles = (oracle, make_oracle(deployment.decode_system, model)[0])
+    instances = []
+    for index in range(deployment.instances):
+        decodes = prefills > 0 and index >= prefills
+        machine = len(oracles) - 1 if decodes else 0
+        blocks = oracles[machine].max_tokens // options.block_tokens
+        role = (2 if decodes else 1) if prefills else 0
+        low = policy.watermark(options, blocks) if role != 1 else 0
+        instances.append(Instance(machine, blocks, deployment.stages, role, options.max_batch, low))
+    return Fleet(oracles, tuple(instances), deployment.router, deployment.seed)
+
+
+def _uses(log: RunLog, seconds: float) -> tuple[InstanceUse, ...]:
+    return tuple(
+        InstanceUse(
+            ROLES[int(row["role"])],
+            float(row["busy_ns"] / NS_PER_S / seconds) if seconds else 0.0,
+            float(row["decode_tokens"] / max(row["decode_iterations"], 1)),
+            float(row["peak"] / max(row["total"], 1)),
+            int(row["preempted"]),
+            float(row["joules"]),
+        )
+        for row in log.instances
     )
 
 
 def make_oracle(system: System | LatencyOracle, model: Model | None) -> tuple[LatencyOracle, str]:
     """The latency oracle of a machine for a model, and the name to report; an oracle is passed through."""
     if isinstance(system, LatencyOracle):
-        return system, type(system).__name__
+        return system, str(getattr(system, "name", type(system).__name__))
     if model is None:
         raise UsageError(f"a model is needed to serve on {system.name}")
     from archsim.execution.oracle import LatencyOracle as SystemOracle
@@ -83,32 +176,38 @@ def make_oracle(system: System | LatencyOracle, model: Model | None) -> tuple[La
     return SystemOracle(system, model), system.name
 
 
-def _usd_per_hour(system: object, oracle: LatencyOracle, log: RunLog, seconds: float) -> float | None:
-    """The oracle's price; else, for a system, its lifetime cost at the power of the mean decode iteration while busy.
+def _nothing_fits(policy: str, options: PolicyOptions, oracle: LatencyOracle, name: str, trace: Trace) -> str:
+    least = int((trace.prompt_tokens + trace.output_tokens).min())
+    holds = f"the KV cache of {name} holds {oracle.max_tokens} tokens in blocks of {options.block_tokens}"
+    return f"no request of {trace.name!r} can be served under {policy!r}: {holds}, the smallest request has {least}"
 
-    Prompts draw somewhat more than decodes; idle time counts as the cost model has it.
-    """
-    if oracle.usd_per_hour is not None or system is oracle or not log.decode_tokens:
-        return oracle.usd_per_hour
+
+def _usd_per_hour(system: object, oracle: LatencyOracle, log: RunLog, seconds: float) -> float | None:
+    """The oracle's price for each instance; else, for a system, its lifetime cost at the mean power of the run."""
+    count = len(log.instances)
+    if oracle.usd_per_hour is not None:
+        return oracle.usd_per_hour * count
+    if system is oracle or not log.total("decode_tokens"):
+        return None
     from archsim.cost import machine_bill
     from archsim.cost.evaluate import usd_per_hour
     from archsim.execution.oracle import LatencyOracle as SystemOracle
 
     assert isinstance(oracle, SystemOracle)
-    batch = max(1, round(log.decode_tokens / log.decode_iterations))
-    power_w = oracle.decode_power_w(batch, round(log.decode_contexts / log.decode_tokens))
-    busy = log.busy_ns / NS_PER_S / seconds
-    return usd_per_hour(machine_bill(oracle.system), power_w * busy, oracle.system.cost.economics)
+    power_w = log.total("joules") / seconds / count
+    return usd_per_hour(machine_bill(oracle.system), power_w, oracle.system.cost.economics) * count
 
 
-def _options(name: str, policy: type[Policy], options: dict[str, Any]) -> PolicyOptions:
-    allowed = policy.Options.model_fields
+def check_options(name: str, policy: type, options: dict[str, Any]) -> PolicyOptions:
+    """The options of a policy. Raises UsageError that names the key, what was found and what is allowed."""
+    kind: type[PolicyOptions] = policy.Options  # type: ignore[attr-defined]
+    allowed = kind.model_fields
     for key in options:
         if key not in allowed:
             near = suggest(key, allowed)
             raise UsageError(f"policy {name!r} has no option {key!r}{near} (allowed: {', '.join(allowed)})")
     try:
-        return policy.Options.model_validate(options)
+        return kind.model_validate(options)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(map(str, first["loc"]))

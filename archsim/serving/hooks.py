@@ -1,0 +1,208 @@
+"""What a policy written in Python sees: requests, instances with their queues and memory, and the hooks it may fill.
+
+README.md in this folder shows a whole policy in 40 lines.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+from archsim.serving.oracle import LatencyOracle
+from archsim.serving.policy import PolicyOptions
+
+UNSET = -1
+TOTALS = (
+    "iterations", "busy_ns", "held_token_ns", "decode_iterations", "decode_tokens", "decode_contexts", "joules"
+)  # fmt: skip
+
+
+@dataclass(slots=True, eq=False)
+class RequestState:
+    """All that is known of one request; times in integer nanoseconds, UNSET until they happen.
+
+    target     tokens the next prefill has to process: the prompt, after a preemption everything processed so far
+    processed  tokens done in this attempt, prompt and generated; a decode step attends to as many
+    """
+
+    index: int
+    arrival_ns: int
+    prompt: int
+    output: int
+    tenant: int = 0
+    target: int = 0
+    processed: int = 0
+    blocks: int = 0
+    restarts: int = 0
+    instance: int = UNSET
+    rejected: bool = False
+    first_scheduled_ns: int = UNSET
+    first_token_ns: int = UNSET
+    last_token_ns: int = UNSET
+    completed_ns: int = UNSET
+
+    def __post_init__(self) -> None:
+        self.target = self.prompt
+
+    @property
+    def longest(self) -> int:
+        """Tokens whose keys and values the last step needs: all but the last output token."""
+        return self.prompt + self.output - 1
+
+    @property
+    def prefilling(self) -> bool:
+        """Whether part of the prompt is still to be processed."""
+        return self.processed < self.target
+
+    @property
+    def cached(self) -> int:
+        """Tokens whose keys and values are in the cache."""
+        return self.processed if self.prefilling else self.processed - 1
+
+    def restart(self) -> None:
+        """Forget the cache: what was processed becomes the prompt of the next attempt."""
+        if not self.prefilling:
+            self.target = self.processed
+        self.processed = 0
+        self.restarts += 1
+
+
+@dataclass(slots=True, eq=False)
+class Batch:
+    """What one iteration runs: prompts (whole, or `chunks` of them), and one decode step of others."""
+
+    prefills: list[RequestState]
+    decodes: list[RequestState]
+    chunks: dict[int, int] = field(default_factory=dict)  # request index -> new tokens, where not the whole rest
+    instance: Instance | None = None
+    start_ns: int = 0
+
+    def tokens(self, request: RequestState) -> int:
+        """New tokens of a prompt in this iteration."""
+        return self.chunks.get(request.index, request.target - request.processed)
+
+
+class KvPool:
+    """Blocks of KV cache; never gives out more than there are."""
+
+    def __init__(self, capacity_tokens: int, block_tokens: int) -> None:
+        self.block_tokens = block_tokens
+        self.total = capacity_tokens // block_tokens
+        self.free = self.total
+        self.peak = 0
+
+    def blocks_for(self, tokens: int) -> int:
+        """Blocks that hold `tokens` tokens."""
+        return -(-tokens // self.block_tokens)
+
+    def grow(self, request: RequestState, blocks: int) -> None:
+        """Give `request` as many more blocks as it takes to own `blocks`."""
+        more = blocks - request.blocks
+        if more > self.free:
+            raise AssertionError(f"KV over-committed: {more} blocks wanted, {self.free} free")
+        self.free -= more
+        request.blocks = blocks
+        self.peak = max(self.peak, self.total - self.free)
+
+    def release(self, request: RequestState) -> None:
+        """Take back every block of `request`."""
+        self.free += request.blocks
+        request.blocks = 0
+
+
+class Instance:
+    """One serving instance: waiting queue, running set, blocks, and the iteration in flight."""
+
+    def __init__(self, index: int, oracle: LatencyOracle, block_tokens: int) -> None:
+        self.index, self.oracle = index, oracle
+        self.pool = KvPool(oracle.max_tokens, block_tokens)
+        self.waiting: deque[RequestState] = deque()
+        self.running: list[RequestState] = []
+        self.in_flight: Batch | None = None
+        self.up = True
+        names = ("iterations", "busy_ns", "held_token_ns", "joules")
+        self.totals: dict[str, float] = dict.fromkeys(
+            (*names, "decode_iterations", "decode_tokens", "decode_contexts"), 0
+        )
+
+
+@dataclass(frozen=True)
+class NodeEvent:
+    """An instance goes away or comes back."""
+
+    time_s: float
+    instance: int
+    event: Literal["remove", "add"]
+
+
+class Policy(ABC):
+    """First come, first served; subclasses say which batch an instance runs next.
+
+    Hooks, each with a plain default except `form_batch`: route, fits, on_arrival, form_batch, on_iteration_end,
+    on_transfer_end, controller_tick (every `tick_s`, if above 0), on_node_event.
+    """
+
+    Options: ClassVar[type[PolicyOptions]] = PolicyOptions
+    tick_s: float = 0.0
+    now_ns: int = 0
+    send_cache: Callable[[RequestState, Instance, int, float], None]
+
+    def __init__(self, options: PolicyOptions, instances: Sequence[Instance], longest_tokens: int) -> None:
+        """`longest_tokens`: longest prompt + output of the trace."""
+        self.max_batch = options.max_batch
+        self.instances = instances
+
+    def claim_tokens(self, request: RequestState, instance: Instance) -> int:
+        """KV tokens, in whole blocks, that an empty instance must have for the request."""
+        return instance.pool.blocks_for(request.longest) * instance.pool.block_tokens
+
+    def fits(self, request: RequestState, instance: Instance) -> bool:
+        """Whether the request could be served on the otherwise empty instance; if not, it is rejected on arrival."""
+        return self.claim_tokens(request, instance) <= instance.pool.total * instance.pool.block_tokens
+
+    def route(self, request: RequestState) -> Instance:
+        """The instance for a request: the one that is up with the fewest, the first of equals."""
+        up = [instance for instance in self.instances if instance.up] or list(self.instances)
+        return min(up, key=lambda instance: len(instance.waiting) + len(instance.running))
+
+    def on_arrival(self, request: RequestState, instance: Instance) -> None:
+        """A request that fits has arrived, or was moved here from a node that went away."""
+        instance.waiting.append(request)
+
+    @abstractmethod
+    def form_batch(self, instance: Instance) -> Batch:
+        """The next iteration; empty if there is nothing that can run. Blocks are taken here."""
+
+    def on_iteration_end(self, instance: Instance, batch: Batch, finished: list[RequestState]) -> None:
+        """The tokens of the batch are there; `finished` have all of theirs."""
+        for request in finished:
+            instance.pool.release(request)
+        if finished:
+            instance.running = [request for request in instance.running if request.completed_ns < 0]
+
+    def on_transfer_end(self, request: RequestState, instance: Instance) -> None:
+        """The cache of a request, sent with `send_cache(request, instance, now_ns, seconds)`, is there."""
+        instance.running.append(request)
+
+    def controller_tick(self, now_ns: int) -> None:
+        """Called every `tick_s`."""
+        return
+
+    def on_node_event(self, instance: Instance, event: NodeEvent) -> None:
+        """Requests of an instance that goes away start again elsewhere; the iteration in flight is lost."""
+        instance.up = event.event == "add"
+        if instance.up:
+            return
+        instance.in_flight = None
+        lost = [*instance.running, *instance.waiting]
+        instance.running, instance.waiting = [], deque()
+        for request in lost:
+            instance.pool.release(request)
+            if request.processed:
+                request.restart()
+            other = self.route(request)
+            request.instance = other.index
+            self.on_arrival(request, other)

@@ -1,0 +1,132 @@
+"""DistServe: instances that only prefill, instances that only decode, and the cache that moves between them.
+
+A finished prompt keeps its blocks where it was computed and waits for its decode instance, which pulls it when it has
+room: back-pressure fills the memory of the prefill instance. One pull at a time runs on the link of a decode instance.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from archsim.serving.policies.vllm_kernels import decode_paged
+from archsim.serving.state_kernels import (
+    NONE,
+    Int,
+    State,
+    add_ready,
+    add_to_batch,
+    admit,
+    blocks_for,
+    kernel,
+    pop_front,
+    push_back,
+    swap_in,
+)
+
+PREFILL, DECODE = 1, 2
+
+
+@kernel
+def form_distserve(s: State, k: Int, slot: Int) -> None:
+    """Whole prompts on a prefill instance, one step of everybody on a decode instance."""
+    inst = s.instances[k]
+    if inst["role"] == PREFILL:
+        _form_prefill(s, k, slot)
+        return
+    swap_in(s, k)
+    # who was swapped out goes first, unless what has been pulled since stands in its way
+    most = inst["max_batch"] if inst["swapped"] == 0 else 1
+    while inst["waiting"] > 0 and inst["allocated"] < most:
+        i = pop_front(s, k)
+        inst["allocated"] += 1
+        inst["promised"] -= s.requests[i]["blocks"]
+        add_ready(s, k, i)
+    decode_paged(s, k, slot)
+
+
+@kernel
+def _form_prefill(s: State, k: Int, slot: Int) -> None:
+    inst, rec, opt = s.instances[k], s.slots[slot], s.options[0]
+    tokens = 0
+    while inst["waiting"] > 0 and rec["size"] < inst["micro_batch"]:
+        target = s.requests[inst["head"]]["target"]
+        tokens += target
+        blocks = blocks_for(target, opt["block"])
+        if (rec["size"] > 0 and tokens > opt["max_tokens"]) or blocks > inst["free"]:
+            return
+        i = pop_front(s, k)
+        admit(s, k, i, blocks)
+        add_to_batch(s, slot, i, target)
+
+
+@kernel
+def decode_instance(s: State) -> Int:
+    """The decode instance with the fewest requests, the first of equals."""
+    best = NONE
+    for d in range(s.options[0]["prefill_instances"], s.instances.size):
+        if best == NONE or s.instances[d]["requests"] < s.instances[best]["requests"]:
+            best = d
+    return best
+
+
+@kernel
+def hand_over(s: State, k: Int, i: Int, d: Int) -> None:
+    """Request i, whose prompt is done on instance k, waits to be pulled by decode instance d."""
+    s.instances[k]["requests"] -= 1
+    inst = s.instances[d]
+    inst["requests"] += 1
+    s.requests[i]["next"] = NONE
+    if inst["bridge_head"] == NONE:
+        inst["bridge_head"] = i
+    else:
+        s.requests[inst["bridge_tail"]]["next"] = i
+    inst["bridge_tail"] = i
+
+
+@kernel
+def wants_pull(s: State, d: Int) -> Int:
+    """Whether decode instance d could start a pull if it had the blocks."""
+    inst = s.instances[d]
+    if inst["pull"] != NONE or inst["bridge_head"] == NONE or inst["swapped"] > 0:
+        return False
+    return inst["promised"] == 0 or inst["promised"] < s.options[0]["pull_limit"] * inst["total"]
+
+
+@kernel
+def start_pull(s: State, d: Int, now: Int) -> None:
+    """Reserve the blocks of the first prompt that waits for decode instance d and start its transfer, if they fit."""
+    inst = s.instances[d]
+    i = inst["bridge_head"]
+    blocks = s.requests[i]["blocks"]
+    if blocks > inst["free"]:
+        return
+    inst["bridge_head"] = s.requests[i]["next"]
+    if inst["bridge_head"] == NONE:
+        inst["bridge_tail"] = NONE
+    inst["free"] -= blocks
+    inst["promised"] += blocks
+    inst["peak"] = max(inst["peak"], inst["total"] - inst["free"])
+    inst["pull"] = i
+    span = s.options[0]["transfer_ns"] + np.int64(
+        np.rint(s.requests[i]["target"] * s.options[0]["transfer_ns_per_token"])
+    )
+    inst["pull_end"] = now + span
+    inst["pulled_ns"] += span
+
+
+@kernel
+def finish_pull(s: State, d: Int) -> None:
+    """The cache is on decode instance d; the prefill instance has its blocks back."""
+    inst = s.instances[d]
+    i = inst["pull"]
+    r = s.requests[i]
+    source = s.instances[r["instance"]]
+    source["free"] += r["blocks"]
+    source["allocated"] -= 1
+    source["held"] -= r["target"]
+    source["dirty"] = 1
+    inst["held"] += r["target"]
+    inst["pull"] = NONE
+    inst["dirty"] = 1
+    r["instance"] = d
+    push_back(s, d, i)

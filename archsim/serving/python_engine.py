@@ -1,0 +1,205 @@
+"""The event loop for policies written in Python: the same events and ties as the compiled one, one hook call each.
+
+Time is integer nanoseconds; an iteration takes the oracle's seconds rounded to the next one, at least 1. Events of one
+instant are handled in the order arrivals, ends of iterations, ends of transfers, node events, controller ticks; then
+batches are formed. So a request that arrives exactly at the end of an iteration takes part in the next one.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from archsim.errors import UsageError
+from archsim.serving.hooks import Batch, Instance, NodeEvent, Policy, RequestState
+from archsim.serving.oracle import LatencyOracle
+from archsim.serving.runlog import NS_PER_S, Gaps, RunLog
+from archsim.serving.state_kernels import INSTANCE, REQUEST
+from archsim.workload.traces import Trace
+
+MAX_ITERATION_S = 1e6
+_ARRIVAL, _ITERATION, _TRANSFER, _NODE, _TICK = range(5)
+Progress = Callable[[float], None]
+
+
+@dataclass(frozen=True)
+class _Transfer:
+    """A cache on its way."""
+
+    request: RequestState
+    instance: Instance
+
+
+class PythonEngine:
+    """Instances, one policy, one trace; `run` once."""
+
+    def __init__(
+        self, policy: Policy, instances: Sequence[Instance], trace: Trace, node_events: Sequence[NodeEvent] = ()
+    ) -> None:
+        """`policy` has been given the same `instances`."""
+        arrivals = np.rint(trace.arrival_s * NS_PER_S).astype(np.int64).tolist()
+        columns = (arrivals, trace.prompt_tokens.tolist(), trace.output_tokens.tolist(), trace.tenant.tolist())
+        self._requests = [RequestState(index, *row) for index, row in enumerate(zip(*columns, strict=True))]
+        self._policy, self._instances, self._trace = policy, instances, trace
+        self._events: list[tuple[int, int, int, object]] = []
+        self._gaps: dict[int, int] = {}
+        self._sequence = self._arrived = self._finished = self._end_ns = 0
+        policy.send_cache = self._send
+        for request in self._requests:
+            self._push(request.arrival_ns, _ARRIVAL, request)
+        for event in node_events:
+            self._push(round(event.time_s * NS_PER_S), _NODE, event)
+        if policy.tick_s > 0 and self._requests:
+            self._push(round(policy.tick_s * NS_PER_S), _TICK, None)
+
+    def run(self, progress: Progress | None = None) -> RunLog:
+        """Simulate until every request is served or rejected, or Ctrl-C."""
+        interrupted = False
+        try:
+            while self._events:
+                self._instant()
+                if progress is not None:
+                    progress(self._finished / len(self._requests))
+        except KeyboardInterrupt:
+            interrupted = True
+        left = sum(len(instance.waiting) + len(instance.running) for instance in self._instances)
+        if left and not interrupted:
+            raise UsageError(f"policy {type(self._policy).__name__} stalled with {left} requests left")
+        return self._log(interrupted)
+
+    def _push(self, time_ns: int, kind: int, what: object) -> None:
+        heapq.heappush(self._events, (time_ns, kind, self._sequence, what))
+        self._sequence += 1
+
+    def _instant(self) -> None:
+        now = self._events[0][0]
+        while self._events and self._events[0][0] == now:
+            _, kind, _, what = heapq.heappop(self._events)
+            if kind == _ARRIVAL:
+                assert isinstance(what, RequestState)
+                self._arrive(what)
+            elif kind == _ITERATION:
+                assert isinstance(what, Batch)
+                self._finish(what, now)
+            elif kind == _TRANSFER:
+                assert isinstance(what, _Transfer)
+                self._policy.on_transfer_end(what.request, what.instance)
+            elif kind == _NODE:
+                assert isinstance(what, NodeEvent)
+                self._policy.on_node_event(self._instances[what.instance], what)
+            else:
+                self._policy.controller_tick(now)
+                if self._finished < len(self._requests):
+                    self._push(now + round(self._policy.tick_s * NS_PER_S), _TICK, None)
+        for instance in self._instances:
+            if instance.in_flight is None and instance.up:
+                self._start(instance, now)
+
+    def _arrive(self, request: RequestState) -> None:
+        self._arrived += 1
+        instance = self._policy.route(request)
+        if self._policy.fits(request, instance):
+            request.instance = instance.index
+            self._policy.on_arrival(request, instance)
+        else:
+            request.rejected = True
+            self._finished += 1
+
+    def _send(self, request: RequestState, instance: Instance, now: int, seconds: float) -> None:
+        """Move the cache of a request: `on_transfer_end` is called when it is there."""
+        self._push(now + round(seconds * NS_PER_S), _TRANSFER, _Transfer(request, instance))
+
+    def _start(self, instance: Instance, now: int) -> None:
+        self._policy.now_ns = now
+        batch = self._policy.form_batch(instance)
+        if not batch.prefills and not batch.decodes:
+            return
+        for request in batch.prefills:
+            if request.first_scheduled_ns < 0:
+                request.first_scheduled_ns = now
+        batch.instance, instance.in_flight = instance, batch
+        chunks = [(batch.tokens(request), request.processed) for request in batch.prefills]
+        contexts = [request.processed for request in batch.decodes]
+        span = _nanoseconds(instance.oracle.iteration_s(chunks, contexts))
+        batch.start_ns = now
+        self._count(instance, batch, chunks, contexts, span)
+        self._push(now + span, _ITERATION, batch)
+
+    def _count(
+        self, instance: Instance, batch: Batch, chunks: list[tuple[int, int]], contexts: list[int], span: int
+    ) -> None:
+        totals = instance.totals
+        totals["iterations"] += 1
+        totals["busy_ns"] += span
+        others = [request.cached for request in instance.running if request not in batch.prefills]
+        held = sum(others) + sum(new + before for new, before in chunks) + len(contexts)
+        totals["held_token_ns"] += float(held) * span
+        if contexts:
+            totals["decode_iterations"] += 1
+            totals["decode_tokens"] += len(contexts)
+            totals["decode_contexts"] += sum(contexts)
+        joules = getattr(instance.oracle, "iteration_j", None)
+        if joules is not None:
+            totals["joules"] += joules(chunks, contexts)
+
+    def _finish(self, batch: Batch, now: int) -> None:
+        instance = batch.instance
+        assert instance is not None
+        if instance.in_flight is not batch:  # lost with its node
+            return
+        instance.in_flight, self._end_ns, self._policy.now_ns = None, now, now
+        finished: list[RequestState] = []
+        for request in batch.prefills:
+            request.processed += batch.tokens(request)
+            if request.processed == request.target:
+                request.processed += 1
+                self._make_token(request, now, finished)
+        for request in batch.decodes:
+            request.processed += 1
+            self._make_token(request, now, finished)
+        self._finished += len(finished)
+        self._policy.on_iteration_end(instance, batch, finished)
+
+    def _make_token(self, request: RequestState, now: int, finished: list[RequestState]) -> None:
+        if request.first_token_ns < 0:
+            request.first_token_ns = now
+        else:
+            gap = now - request.last_token_ns
+            self._gaps[gap] = self._gaps.get(gap, 0) + 1
+        request.last_token_ns = now
+        if request.processed == request.prompt + request.output:
+            request.completed_ns = now
+            finished.append(request)
+
+    def _log(self, interrupted: bool) -> RunLog:
+        requests = np.zeros(len(self._requests), dtype=REQUEST)
+        for name in ("arrival", "first_scheduled", "first_token", "last_token", "completed"):
+            requests[name] = [getattr(request, f"{name}_ns") for request in self._requests]
+        for name in ("prompt", "output", "tenant", "target", "processed", "blocks", "restarts", "instance", "rejected"):
+            requests[name] = [getattr(request, name) for request in self._requests]
+        instances = np.zeros(len(self._instances), dtype=INSTANCE)
+        for row, instance in zip(instances, self._instances, strict=True):
+            row["total"], row["free"] = instance.pool.total, instance.pool.free
+            row["peak"], row["stages"] = instance.pool.peak, 1
+            for name, value in instance.totals.items():
+                row[name] = value
+        values = np.array(sorted(self._gaps), dtype=np.float64)
+        weights = np.array([self._gaps[int(value)] for value in values], dtype=np.int64)
+        mean = float(values @ weights / weights.sum()) if values.size else 0.0
+        gaps = Gaps(values, weights, mean, float(values[-1]) if values.size else 0.0)
+        block = self._instances[0].pool.block_tokens
+        return RunLog(self._trace, requests, instances, gaps, self._end_ns, block, None, interrupted)
+
+
+def make_instances(oracles: Sequence[LatencyOracle], block_tokens: int) -> list[Instance]:
+    """One Python instance for each machine."""
+    return [Instance(index, oracle, block_tokens) for index, oracle in enumerate(oracles)]
+
+
+def _nanoseconds(seconds: float) -> int:
+    if not 0 < seconds <= MAX_ITERATION_S:
+        raise UsageError(f"the oracle gave an iteration of {seconds!r} s, allowed: above 0, up to {MAX_ITERATION_S:g}")
+    return max(1, round(seconds * NS_PER_S))

@@ -1,0 +1,323 @@
+"""The state of a cluster of serving instances as flat arrays, and the small steps every policy is made of.
+
+Requests are numbered in order of arrival, so that a smaller number means an earlier arrival. A waiting queue is a
+linked list through `next`; the batch of an iteration is a row of `batch`; what is admitted but not in an iteration in
+flight stands in a row of `ready`. Time is integer nanoseconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+F = TypeVar("F", bound=Callable[..., Any])
+Int = Any  # a number of NumPy or of Python: Numba infers which
+
+NONE = -1
+NEVER: Int = np.int64(2**62)
+GAP_BITS = 16  # gaps between tokens are counted with a relative resolution of 2**-GAP_BITS
+GAP_BINS = (50 - GAP_BITS + 2) << GAP_BITS
+
+REQUEST = np.dtype([
+    ("arrival", "i8"), ("first_scheduled", "i8"), ("first_token", "i8"), ("last_token", "i8"), ("completed", "i8"),
+    ("key", "i8"), ("prompt", "i4"), ("output", "i4"), ("tenant", "i4"), ("target", "i4"), ("processed", "i4"),
+    ("blocks", "i4"), ("restarts", "i4"), ("next", "i4"), ("instance", "i4"), ("rejected", "i4"),
+])  # fmt: skip
+"""target: tokens its prefill has to process; processed: tokens done in this attempt, one more than are in the cache
+once the prefill is complete; key: place among the ready ones, smallest first."""
+
+INSTANCE = np.dtype([
+    ("total", "i8"), ("free", "i8"), ("peak", "i8"), ("withheld", "i8"), ("held", "i8"), ("allocated", "i8"),
+    ("ready", "i8"), ("in_flight", "i8"), ("head", "i8"), ("tail", "i8"), ("waiting", "i8"), ("swap_head", "i8"),
+    ("swap_tail", "i8"), ("swapped", "i8"), ("extra_ns", "i8"), ("requests", "i8"), ("pending_tokens", "i8"),
+    ("since_admission", "i8"), ("preempted", "i8"), ("steps", "i8"), ("admissions", "i8"), ("role", "i8"),
+    ("dirty", "i8"), ("iterations", "i8"), ("busy_ns", "i8"), ("decode_iterations", "i8"), ("decode_tokens", "i8"),
+    ("decode_contexts", "i8"), ("held_token_ns", "f8"), ("joules", "f8"), ("promised", "i8"), ("machine", "i8"),
+    ("stages", "i8"), ("max_batch", "i8"), ("micro_batch", "i8"), ("bridge_head", "i8"), ("bridge_tail", "i8"),
+    ("pull", "i8"), ("pull_end", "i8"), ("pulled_ns", "i8"), ("watermark", "i8"),
+])  # fmt: skip
+"""free, total, peak: blocks of the KV cache; withheld: blocks of finished requests that a static batch keeps; held:
+tokens in the cache; requests: routed here and not finished; pending_tokens: prompt tokens routed here and not done."""
+
+SLOT = np.dtype([
+    ("start", "i8"), ("first", "i8"), ("end", "i8"), ("steps", "i8"), ("size", "i8"), ("prefills", "i8"),
+    ("decodes", "i8"), ("contexts", "i8"), ("new_tokens", "i8"), ("twice_pairs", "i8"), ("instance", "i8"),
+    ("prompt_s", "f8"), ("prompt_j", "f8"), ("asked", "i8"), ("held", "i8"), ("settled", "i8"), ("waiting", "i8"),
+    ("step_ns", "i8"),
+])  # fmt: skip
+"""One iteration, or run of `steps` decode iterations, in flight; `first` is the end of its first iteration."""
+
+TENANT = np.dtype([("head", "i8"), ("tail", "i8"), ("waiting", "i8"), ("counter", "f8"), ("weight", "f8")])
+
+OPTIONS = np.dtype([
+    ("policy", "i8"), ("router", "i8"), ("block", "i8"), ("prefill_instances", "i8"), ("log_all", "i8"),
+    ("reserve", "i8"), ("reservation", "i8"), ("max_length", "i8"), ("max_tokens", "i8"),
+    ("padded", "i8"), ("wait_steps", "i8"), ("wait_resets", "i8"), ("peak_offset", "i8"), ("chunk", "i8"),
+    ("chunk_low", "i8"), ("chunk_stages", "i8"), ("chunk_span", "i8"), ("skip_decodes", "i8"), ("truncate", "i8"),
+    ("batch_order", "i8"), ("swap", "i8"), ("swap_ns_per_token", "f8"), ("input_weight", "f8"),
+    ("output_weight", "f8"), ("lift", "i8"), ("long_prompt", "i8"), ("whole_prompt", "i8"), ("join", "i8"),
+    ("transfer_ns_per_token", "f8"), ("transfer_ns", "i8"), ("pull_limit", "f8"),
+])  # fmt: skip
+
+CLOCK = np.dtype([
+    ("now", "i8"), ("arrived", "i8"), ("turn", "i8"), ("rejected", "i8"), ("gap_sum", "f8"), ("gap_count", "i8"),
+    ("gap_max", "i8"), ("end", "i8"), ("asked", "i8"), ("logged", "i8"), ("finished", "i8"), ("bad_s", "f8"),
+])  # fmt: skip
+
+BATCH_LOG = np.dtype([
+    ("start", "i8"), ("end", "i8"), ("instance", "i4"), ("steps", "i4"), ("prefills", "i4"), ("decodes", "i4"),
+    ("new_tokens", "i4"), ("waiting", "i4"), ("blocks", "i8"),
+])  # fmt: skip
+
+
+def kernel(function: F) -> F:
+    """Compile a function that allocates nothing and that only kernels call.
+
+    Numba's reference counts of the arrays in a `State`, atomic and taken at every call, would cost most of the time.
+    """
+    compiled: F = njit(cache=True, nogil=True, _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
+    return compiled
+
+
+def entry(function: F) -> F:
+    """As `kernel`, for a function that Python calls too."""
+    compiled: F = njit(cache=True, nogil=True, _nrt=False, no_cfunc_wrapper=True)(function)
+    return compiled
+
+
+class State(NamedTuple):
+    """Everything that changes, and the options.
+
+    requests (n,) REQUEST   instances (K,) INSTANCE   slots (K * stages,) SLOT   batch, new (slots, cap) int32
+    ready, spare (K, cap) int32   lefts, helds (cap + 1,) int64 scratch   tenants (K, T) TENANT   options (1,) OPTIONS
+    stage_free (slots,) int64 when a pipeline stage is free   routes (n,) int32 random choices
+    gaps (GAP_BINS,) int64   clock (1,) CLOCK   log (m,) BATCH_LOG
+    """
+
+    requests: NDArray[Any]
+    instances: NDArray[Any]
+    slots: NDArray[Any]
+    batch: NDArray[np.int32]
+    new: NDArray[np.int32]
+    ready: NDArray[np.int32]
+    spare: NDArray[np.int32]
+    lefts: NDArray[np.int64]
+    helds: NDArray[np.int64]
+    tenants: NDArray[Any]
+    options: NDArray[Any]
+    stage_free: NDArray[np.int64]
+    routes: NDArray[np.int32]
+    gaps: NDArray[np.int64]
+    clock: NDArray[Any]
+    log: NDArray[Any]
+
+
+@entry
+def blocks_for(tokens: Int, size: Int) -> Int:
+    """Blocks of `size` that hold `tokens` tokens."""
+    return (tokens + size - 1) // size
+
+
+@kernel
+def push_back(s: State, k: Int, i: Int) -> None:
+    """Request i joins the end of the waiting queue of instance k."""
+    inst = s.instances[k]
+    s.requests[i]["next"] = NONE
+    if inst["head"] == NONE:
+        inst["head"] = i
+    else:
+        s.requests[inst["tail"]]["next"] = i
+    inst["tail"] = i
+    inst["waiting"] += 1
+
+
+@kernel
+def push_front(s: State, k: Int, i: Int) -> None:
+    """Request i becomes the head of the waiting queue of instance k."""
+    inst = s.instances[k]
+    s.requests[i]["next"] = inst["head"]
+    if inst["head"] == NONE:
+        inst["tail"] = i
+    inst["head"] = i
+    inst["waiting"] += 1
+
+
+@kernel
+def pop_front(s: State, k: Int) -> Int:
+    """Take the head off the waiting queue, which is not empty."""
+    inst = s.instances[k]
+    i = inst["head"]
+    inst["head"] = s.requests[i]["next"]
+    if inst["head"] == NONE:
+        inst["tail"] = NONE
+    inst["waiting"] -= 1
+    return i
+
+
+@kernel
+def grow(s: State, k: Int, i: Int, blocks: Int) -> None:
+    """Request i owns `blocks` blocks from now on; there must be enough."""
+    inst = s.instances[k]
+    inst["free"] -= blocks - s.requests[i]["blocks"]
+    s.requests[i]["blocks"] = blocks
+    if inst["total"] - inst["free"] > inst["peak"]:
+        inst["peak"] = inst["total"] - inst["free"]
+
+
+@kernel
+def admit(s: State, k: Int, i: Int, blocks: Int) -> None:
+    """Request i, off the queue, holds memory on instance k from now on."""
+    inst = s.instances[k]
+    inst["allocated"] += 1
+    inst["admissions"] += 1
+    s.requests[i]["instance"] = k
+    s.requests[i]["key"] = i
+    grow(s, k, i, blocks)
+
+
+@kernel
+def add_to_batch(s: State, slot: Int, i: Int, tokens: Int) -> None:
+    """Request i takes part in the iteration of `slot` with `tokens` new tokens."""
+    rec, r = s.slots[slot], s.requests[i]
+    s.batch[slot, rec["size"]] = i
+    s.new[slot, rec["size"]] = tokens
+    rec["size"] += 1
+    if r["processed"] < r["target"]:
+        rec["prefills"] += 1
+        rec["new_tokens"] += tokens
+        rec["twice_pairs"] += tokens * (2 * np.int64(r["processed"]) + tokens)
+    else:
+        rec["decodes"] += 1
+        rec["contexts"] += r["processed"]
+    s.instances[rec["instance"]]["held"] += tokens
+
+
+@kernel
+def add_ready(s: State, k: Int, i: Int) -> None:
+    """Request i can run again; it takes its place by `key`, or the last one if batches keep their order."""
+    inst = s.instances[k]
+    place = inst["ready"]
+    if not s.options[0]["batch_order"]:
+        key = s.requests[i]["key"]
+        while place > 0 and s.requests[s.ready[k, place - 1]]["key"] > key:
+            s.ready[k, place] = s.ready[k, place - 1]
+            place -= 1
+    s.ready[k, place] = i
+    inst["ready"] += 1
+
+
+@kernel
+def all_decode(s: State, k: Int, slot: Int) -> None:
+    """Every ready request makes one token, up to a micro-batch; blocks are taken without a look at what is free."""
+    inst, size = s.instances[k], s.options[0]["block"]
+    count = min(inst["ready"], inst["micro_batch"])
+    for place in range(count):
+        i = s.ready[k, place]
+        if s.requests[i]["processed"] > s.requests[i]["blocks"] * size:
+            grow(s, k, i, s.requests[i]["blocks"] + 1)
+        add_to_batch(s, slot, i, 1)
+    drop_ready(s, k, count)
+
+
+@kernel
+def drop_ready(s: State, k: Int, count: Int) -> None:
+    """The first `count` ready requests are in a batch now."""
+    inst = s.instances[k]
+    for place in range(count, inst["ready"]):
+        s.ready[k, place - count] = s.ready[k, place]
+    inst["ready"] -= count
+
+
+@kernel
+def cached_tokens(s: State, i: Int) -> Int:
+    """Tokens of request i whose keys and values are in the cache (not in an iteration in flight)."""
+    r = s.requests[i]
+    return r["processed"] - 1 if r["processed"] > r["target"] else r["processed"]
+
+
+@kernel
+def release(s: State, k: Int, i: Int) -> None:
+    """Request i gives back its blocks."""
+    inst = s.instances[k]
+    inst["held"] -= cached_tokens(s, i)
+    inst["free"] += s.requests[i]["blocks"]
+    inst["allocated"] -= 1
+    s.requests[i]["blocks"] = 0
+
+
+@kernel
+def preempt(s: State, k: Int, i: Int) -> None:
+    """Request i loses its cache: recomputed from the head of the queue, or swapped out to the host."""
+    inst, r = s.instances[k], s.requests[i]
+    inst["preempted"] += 1
+    r["restarts"] += 1
+    if (s.options[0]["swap"] or inst["role"] == 2) and r["processed"] > r["target"]:
+        inst["extra_ns"] += swap_ns(s, i)
+        release(s, k, i)
+        r["next"] = NONE
+        if inst["swap_head"] == NONE:
+            inst["swap_head"] = i
+        else:
+            s.requests[inst["swap_tail"]]["next"] = i
+        inst["swap_tail"] = i
+        inst["swapped"] += 1
+        return
+    release(s, k, i)
+    if r["processed"] > r["target"] or s.options[0]["truncate"]:
+        inst["pending_tokens"] += r["processed"] - max(0, r["target"] - r["processed"])
+        r["target"] = r["processed"]
+    else:
+        inst["pending_tokens"] += r["processed"]
+    r["processed"] = 0
+    push_front(s, k, i)
+
+
+@kernel
+def swap_ns(s: State, i: Int) -> Int:
+    """Time to move the cache of request i between device and host."""
+    return np.int64(np.rint(cached_tokens(s, i) * s.options[0]["swap_ns_per_token"]))
+
+
+@kernel
+def swap_in(s: State, k: Int) -> None:
+    """Bring back the swapped-out requests, oldest first, as long as their blocks and one more for each fit."""
+    inst, size = s.instances[k], s.options[0]["block"]
+    while inst["swapped"] > 0 and inst["allocated"] < inst["max_batch"]:
+        i = inst["swap_head"]
+        blocks = blocks_for(s.requests[i]["processed"], size)
+        if inst["free"] - blocks < inst["watermark"]:
+            break
+        inst["swap_head"] = s.requests[i]["next"]
+        if inst["swap_head"] == NONE:
+            inst["swap_tail"] = NONE
+        inst["swapped"] -= 1
+        inst["allocated"] += 1
+        inst["extra_ns"] += swap_ns(s, i)
+        inst["held"] += cached_tokens(s, i)
+        grow(s, k, i, blocks)
+        add_ready(s, k, i)
+
+
+@kernel
+def remaining(s: State, i: Int) -> Int:
+    """Decode steps request i still has to run before it is complete."""
+    r = s.requests[i]
+    return r["prompt"] + r["output"] - r["processed"]
+
+
+@kernel
+def count_gap(s: State, gap: Int, weight: Int) -> None:
+    """`weight` tokens came `gap` ns after the ones before them."""
+    shift = 0
+    while (gap >> shift) >= 2 << GAP_BITS:
+        shift += 1
+    s.gaps[(shift << GAP_BITS) + (gap >> shift)] += weight
+    c = s.clock[0]
+    c["gap_sum"] += np.float64(gap) * weight
+    c["gap_count"] += weight
+    if gap > c["gap_max"]:
+        c["gap_max"] = gap
