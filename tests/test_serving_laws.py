@@ -79,7 +79,7 @@ def _facts(log: RunLog) -> tuple[object, ...]:
 
 @pytest.mark.parametrize("policy", [*BUILT_IN, "distserve"])
 @given(trace=traces())
-@settings(max_examples=25, **QUICK)
+@settings(max_examples=8, **QUICK)
 def test_a_joined_run_of_decodes_equals_the_single_steps(policy: str, trace: Trace) -> None:
     single = _facts(_run(trace, policy, join=False))
     assert _facts(_run(trace, policy)) == single
@@ -88,7 +88,7 @@ def test_a_joined_run_of_decodes_equals_the_single_steps(policy: str, trace: Tra
 @pytest.mark.parametrize("policy", ["vllm", "sarathi", "vtc"])
 @pytest.mark.parametrize("router", ["random", "round-robin", "least-outstanding", "jsq-tokens"])
 @given(trace=traces())
-@settings(max_examples=10, **QUICK)
+@settings(max_examples=4, **QUICK)
 def test_joined_runs_are_exact_on_several_instances(policy: str, router: str, trace: Trace) -> None:
     three = Deployment(instances=3, router=router)
     assert _facts(_run(trace, policy, deployment=three)) == _facts(_run(trace, policy, join=False, deployment=three))
@@ -96,7 +96,7 @@ def test_joined_runs_are_exact_on_several_instances(policy: str, router: str, tr
 
 @pytest.mark.parametrize("policy", TWINS)
 @given(trace=traces())
-@settings(max_examples=25, **QUICK)
+@settings(max_examples=8, **QUICK)
 def test_kernels_equal_their_twins_in_python(policy: str, trace: Trace) -> None:
     ours, twin = _run(trace, policy), _run(trace, f"twin-{policy}")
     for name in ("first_scheduled", "first_token", "completed", "restarts", "rejected"):
@@ -111,7 +111,7 @@ def test_kernels_equal_their_twins_in_python(policy: str, trace: Trace) -> None:
 
 @pytest.mark.parametrize("policy", [*BUILT_IN, "distserve"])
 @given(trace=traces())
-@settings(max_examples=20, **QUICK)
+@settings(max_examples=6, **QUICK)
 def test_nothing_is_lost_and_no_effect_precedes_its_cause(policy: str, trace: Trace) -> None:
     oracle = Watched(ORACLE)
     log = _run(trace, policy, oracle)
@@ -136,7 +136,7 @@ def test_nothing_is_lost_and_no_effect_precedes_its_cause(policy: str, trace: Tr
 
 @pytest.mark.parametrize("policy", [*BUILT_IN, "distserve"])
 @given(trace=traces())
-@settings(max_examples=20, **QUICK)
+@settings(max_examples=6, **QUICK)
 def test_cache_is_never_over_committed_and_freed_in_the_end(policy: str, trace: Trace) -> None:
     oracle = Watched(ORACLE)
     log = _run(trace, policy, oracle)
@@ -150,7 +150,7 @@ def test_cache_is_never_over_committed_and_freed_in_the_end(policy: str, trace: 
 
 
 @given(trace=traces())
-@settings(max_examples=20, **QUICK)
+@settings(max_examples=6, **QUICK)
 def test_machine_never_idles_while_somebody_is_there(trace: Trace) -> None:
     """Work conservation: whoever fits an empty machine is served, so idle time ends with an arrival."""
     for policy in BUILT_IN:
@@ -167,7 +167,7 @@ def test_machine_never_idles_while_somebody_is_there(trace: Trace) -> None:
 
 @pytest.mark.parametrize("policy", ["orca", "fcfs-static", "vllm", "vllm-v1", "sarathi", "lightllm"])
 @given(trace=traces())
-@settings(max_examples=15, **QUICK)
+@settings(max_examples=4, **QUICK)
 def test_first_come_first_scheduled(policy: str, trace: Trace) -> None:
     scheduled = _run(trace, policy).requests["first_scheduled"]
     scheduled = scheduled[scheduled >= 0]
@@ -175,7 +175,7 @@ def test_first_come_first_scheduled(policy: str, trace: Trace) -> None:
 
 
 @given(trace=traces(), max_batch=st.integers(1, 5))
-@settings(max_examples=15, **QUICK)
+@settings(max_examples=4, **QUICK)
 def test_policies_obey_their_limits(trace: Trace, max_batch: int) -> None:
     for policy in BUILT_IN:
         oracle = Watched(ORACLE)
@@ -262,7 +262,7 @@ def test_back_pressure_fills_the_prefill_instance() -> None:
 
 
 @given(trace=traces(), speed=st.sampled_from([1.5, 4.0]))
-@settings(max_examples=10, **QUICK)
+@settings(max_examples=4, **QUICK)
 def test_a_faster_machine_serves_a_burst_sooner(trace: Trace, speed: float) -> None:
     """All at once, so that both machines form the same batches."""
     burst = make_trace("burst", np.zeros(len(trace)), trace.prompt_tokens, trace.output_tokens)

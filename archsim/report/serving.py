@@ -24,7 +24,8 @@ _COLUMNS = {
     "prompt_tokens": ("1", "tokens of the prompt"),
     "output_tokens": ("1", "tokens of the answer"),
     "tenant": ("1", "tenant, numbered in order of appearance"),
-    "preemptions": ("1", "times its cache was dropped and recomputed"),
+    "preemptions": ("1", "times its cache was dropped and recomputed, or swapped out"),
+    "instance": ("1", "instance that made its last token, -1 if rejected"),
 }
 _LATENCIES = {
     "ttft_s": "time to first token",
