@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -76,15 +76,25 @@ def serve(
     log = run(chosen, checked, oracle, model, trace, deployment, timeline=timeline, progress=progress)
     if int(log.requests["rejected"].sum()) == len(trace):
         raise InfeasibleError(_nothing_fits(policy, checked, oracle, name, trace))
+    price = _usd_per_hour(system, oracle, log, metrics.duration_s(log)) if usd_per_hour is None else usd_per_hour
+    report = summarise(log, (name, model.name if model else "", policy), checked, deployment, price)
+    return (
+        report
+        if slo is None or report.requests is None
+        else replace(report, slo=metrics.slo_result(report.requests, slo))
+    )
+
+
+def summarise(
+    log: RunLog, names: tuple[str, str, str], options: PolicyOptions, deployment: Deployment, price: float | None
+) -> ServingReport:
+    """The report of a run of (system, model, policy)."""
     table, seconds = metrics.request_table(log), metrics.duration_s(log)
     total = metrics.counts(table, log)
-    price = _usd_per_hour(system, oracle, log, seconds) if usd_per_hour is None else usd_per_hour
-    weights = (getattr(checked, "input_weight", 1.0), getattr(checked, "output_weight", 2.0))
+    weights = (getattr(options, "input_weight", 1.0), getattr(options, "output_weight", 2.0))
+    where = {"instances": deployment.instances, "stages": deployment.stages, "router": deployment.router}
     return ServingReport(
-        system=name,
-        model=model.name if model is not None else "",
-        trace=trace.name,
-        policy=policy,
+        *names[:2], log.trace.name, names[2],
         duration_s=seconds,
         busy_fraction=log.total("busy_ns") / NS_PER_S / seconds / len(log.instances) if seconds else 0.0,
         counts=total,
@@ -92,12 +102,10 @@ def serve(
         **metrics.latency_distributions(table, log.gaps),
         kv_cache=metrics.cache_use(log),
         cost=metrics.cost(price, total, seconds),
-        options={**checked.model_dump(), "instances": deployment.instances, "stages": deployment.stages,
-                 "router": deployment.router},
+        options={**options.model_dump(), **where},
         archsim_version=__version__,
         instances=_uses(log, seconds),
         energy=metrics.energy(log.total("joules"), total),
-        slo=None if slo is None else metrics.slo_result(table, slo),
         fairness=metrics.fairness(table, 60.0, *weights),
         interrupted=log.interrupted,
         requests=table,
