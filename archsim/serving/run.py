@@ -92,6 +92,7 @@ def summarise(
     table, seconds = metrics.request_table(log), metrics.duration_s(log)
     total = metrics.counts(table, log)
     weights = (getattr(options, "input_weight", 1.0), getattr(options, "output_weight", 2.0))
+    latencies: dict[str, Any] = metrics.latency_distributions(table, log.gaps)
     where = {"instances": deployment.instances, "stages": deployment.stages, "router": deployment.router}
     return ServingReport(
         *names[:2], log.trace.name, names[2],
@@ -99,7 +100,7 @@ def summarise(
         busy_fraction=log.total("busy_ns") / NS_PER_S / seconds / len(log.instances) if seconds else 0.0,
         counts=total,
         throughput=metrics.rates(total, seconds),
-        **metrics.latency_distributions(table, log.gaps),
+        **latencies,
         kv_cache=metrics.cache_use(log),
         cost=metrics.cost(price, total, seconds),
         options={**options.model_dump(), **where},
