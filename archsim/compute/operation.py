@@ -18,6 +18,7 @@ class Operation:
     m,n,k    (m, k) x (k, n); elementwise kinds use m rows of n elements
     *_bytes  bytes of an element of the first operand, the second, the result
     inputs   tensors read by an elementwise kind
+    then     element-wise operation on the results on their way out (a fused activation)
     """
 
     kind: OperationKind
@@ -34,6 +35,7 @@ class Operation:
     requests: int = 1  # attention: `count` is requests x key/value heads
     new_tokens: int = 1  # attention: m is new tokens x queries per key/value head
     causal: bool = True  # attention: whether a new token sees only those before it
+    then: Operation | None = None
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from archsim.compute import time_operation
 from archsim.config.schemas.system import System
 from archsim.execution.attention import AttentionModel, simulated_attention
 from archsim.execution.coprocessing import coprocess
 from archsim.execution.launch import in_graph, launched, step_fixed_s
+from archsim.execution.processors import time_on
 from archsim.mapping.plan import (
     AllReduce,
     Compute,
@@ -82,7 +82,7 @@ class Costing:
         if unit.type == "gpu" and timed_by_kernels(self.system, work.unit):
             found = launched(unit.device, unit.launch, work.operation)
         else:
-            found = time_operation(unit.device, work.operation)
+            found = time_on(unit.device, work.operation)
         energy = {f"{work.unit}.{part}": joules * work.devices for part, joules in found.energy_j.items()}
         flop, moved = (work.operation.flop or found.flop) * work.devices, found.bytes * work.devices
         return CostedTask(task, work.unit, found.seconds, energy, flop, moved, found.bound)

@@ -122,4 +122,6 @@ class LatencyOracle:
 def _sum_s(step: Step, attention: bool) -> float:
     """Seconds the attention operators of a pass (or all others) account for."""
     parts = zip(step.tasks, step.exposed_s, strict=True)
-    return float(sum(exposed for task, exposed in parts if (task.planned.name in ATTENTION) == attention))
+    return float(
+        sum(exposed for task, exposed in parts if (task.planned.name in (*ATTENTION, "attention")) == attention)
+    )

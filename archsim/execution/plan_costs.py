@@ -11,9 +11,10 @@ import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.compute import Operation, time_operation
+from archsim.compute import Operation
 from archsim.config.schemas.model import Model
 from archsim.config.schemas.system import System
+from archsim.execution.processors import time_on
 from archsim.mapping.capacity import device_capacity_bytes
 from archsim.mapping.plan import OUTSIDE
 from archsim.mapping.search.constraints import Constraints
@@ -256,7 +257,7 @@ class Costs:
     def _choice(self, operator: Operator, transform: Transform) -> Choice:
         if transform.operation not in self.operations:
             device = self.work.system.units[self.work.system.mapping.main].device
-            seconds = time_operation(device, transform.operation).seconds
+            seconds = time_on(device, transform.operation).seconds
             self.operations[transform.operation] = round(seconds * PS_PER_S)
         time_ps = self.operations[transform.operation] * transform.pieces
         transient = transform.operand_bytes + transform.result_bytes

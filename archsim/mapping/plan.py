@@ -143,6 +143,12 @@ def timed_by_kernels(system: System, unit: str) -> bool:
     return found.type == "gpu" and found.device.timing.model == "kernels"
 
 
+def fuses_attention(system: System, unit: str) -> bool:
+    """Whether a unit runs score, softmax and context as one operation without storing the scores."""
+    found = system.units[unit]
+    return timed_by_kernels(system, unit) or (found.type == "npu" and found.device.fused_attention)
+
+
 class _Planner:
     def __init__(self, system: System, model: Model, graph: nx.DiGraph[str]) -> None:
         self._system, self._model, self._graph = system, model, graph
@@ -167,9 +173,11 @@ class _Planner:
         unit = self._unit_of(operator)
         before = [self._moved(name, unit) for name in self._graph.predecessors(operator.name)]
         in_memory = self._system.units[unit].in_memory and operator.kind in ATTENTION
-        fused = in_memory or (operator.kind in ATTENTION and timed_by_kernels(self._system, unit))
+        fused = in_memory or (operator.kind in ATTENTION and fuses_attention(self._system, unit))
         if fused and operator.kind != "score":
             self._produced[operator.name] = before[0]  # a part of the fused attention program
+            return
+        if operator.kind == "activation" and self._join_product(operator, unit):
             return
         if self._sums_partials(operator):
             before = [self._reduce(operator, before)]
@@ -204,6 +212,25 @@ class _Planner:
             weight_bytes = operation.n * operation.k * operation.count * operation.b_bytes
             return Coprocessed(compute, helper, self._system.units[helper].count, weight_bytes)
         return compute
+
+    def _join_product(self, operator: Operator, unit: str) -> bool:
+        """Let an NPU apply an activation to the result tiles of the product before it, on their way out."""
+        found = self._system.units[unit]
+        products = list(self._graph.predecessors(operator.name))
+        if found.type != "npu" or not found.device.fused_activation or len(products) != 1:
+            return False
+        name = self._produced[products[0]]
+        index = next(i for i, task in enumerate(self._plan.tasks) if task.name == name)
+        task = self._plan.tasks[index]
+        if not isinstance(task.work, Compute) or task.work.unit != unit:
+            return False
+        ways = found.count // self._places.groups
+        then = shard(operator, ways, self._model.key_value_heads, self._slips)
+        product = task.work.operation
+        joined = replace(task.work, operation=replace(product, then=then, flop=product.flop + then.flop))
+        self._plan.tasks[index] = replace(task, name=f"{name}+{operator.name}", work=joined)
+        self._produced[products[0]] = self._produced[operator.name] = f"{name}+{operator.name}"
+        return True
 
     def _attention(self, score: Operator, unit: str) -> PimAttention:
         devices = self._system.units[unit].count
