@@ -19,8 +19,11 @@ from pathlib import Path
 import numpy as np
 from ruamel.yaml import YAML
 
+from archsim.compute.gpu import gpu_operator_seconds
 from archsim.config.schemas.gpu_library import GpuKernels
+from archsim.validation.silicon.baselines import aic_rule_seconds, roofline_seconds
 from archsim.validation.silicon.fit import Block, Constant, Fit, assign, geometric_mean, summary, values
+from archsim.validation.silicon.predict import calibrated_gpu
 from archsim.validation.silicon.problems import PROBLEMS, SILICON, VIDUR, Problem, errors_of
 
 KERNELS = Path(__file__).resolve().parents[1] / "hwconfigs" / "gpu_kernels"
@@ -29,6 +32,7 @@ SECONDS = {"launch", "fill", "cold", "round", "split", "quantise", "quantise_row
 MEMORY = ("bandwidth_share", "l2_share", "store_bytes_per_clock")
 # generations with attention kernels of their own; `common` describes FlashAttention 2
 OWN_ATTENTION = ("hopper", "blackwell")
+GDDR = ("turing", "ampere-rtx", "ada", "blackwell-rtx")  # every other generation has memory stacks
 REGIME = ("launch_s",)  # belongs to how a data set was timed, not to a device
 
 
@@ -51,7 +55,7 @@ def fit(
             assign(block, memory[block.name])
     began = time.process_time()
     Fit(blocks, (*problem.own, *problem.shared)).search(80)
-    if problem.shared:
+    if problem.data_set == "gpu-silicon":
         shared[problem.section] = values(blocks[0], names(problem.shared))
     if problem is SILICON[0]:
         memory.update({block.name: values(block, MEMORY) for block in blocks})
@@ -76,7 +80,10 @@ def leave_one_device_out(problem: Problem, blocks: list[Block]) -> None:
         Fit(others, (*problem.own, *problem.shared), step=0.06).search(12)
         assign(block, values(others[0], names(problem.shared)))
         kin = [o for o in others if _generation(o) == _generation(block)]
-        for label, group in (("others", others), *((("generation", kin),) if kin else ())):
+        like = [o for o in others if _family(o) == _family(block)]
+        for label, group in (("all others", others), (_family(block), like), ("generation", kin)):
+            if not group:
+                continue
             for constant in problem.own:
                 middle = float(np.median([o.path[constant.name][0] for o in group]))
                 block.path[constant.name] = middle
@@ -97,12 +104,33 @@ def leave_one_model_out(problem: Problem, blocks: list[Block]) -> None:
         print(f"  {block.name:20s} {summary(np.concatenate(left))} | {summary(np.concatenate(halves))}")
 
 
+def beside_others(problems: list[Problem], folder: Path) -> None:
+    """The records as shipped beside the roofline and AIConfigurator's analytic rule: MAPE of each, per cent."""
+    print(f"\n{'operator':28s} {'device':20s} {'rows':>5s} {'ours':>6s} {'rule':>6s} {'roofline':>8s}")
+    for problem in problems:
+        samples = problem.samples(folder)
+        for device in dict.fromkeys(sample.device for sample in samples):
+            mine = [sample for sample in samples if sample.device == device]
+            gpu = calibrated_gpu(device, problem.data_set)
+            truth = np.array([sample.seconds for sample in mine])
+            ours = gpu_operator_seconds(gpu, [sample.operator for sample in mine])
+            rule = np.array([aic_rule_seconds(gpu, sample.operator) for sample in mine])
+            roof = np.array([roofline_seconds(gpu, sample.operator) for sample in mine])
+            shown = [100.0 * float(np.mean(np.abs(found / truth - 1.0))) for found in (ours, rule, roof)]
+            label = f"{problem.name} [{problem.data_set}]"
+            print(f"{label:38s} {device:20s} {len(mine):5d} {shown[0]:6.1f} {shown[1]:6.1f} {shown[2]:8.1f}")
+
+
 def _scored_without(problem: Problem, block: Block, out: set[str]) -> np.ndarray:
     scored = np.array([model in out for model in block.models])
     train = Block(block.name, block.machine, block.path.copy(), block.rows[~scored], block.truth_s[~scored], block.run)
     Fit([train], problem.own).search(40)
     test = Block(block.name, block.machine, train.path, block.rows[scored], block.truth_s[scored], block.run)
     return test.errors()
+
+
+def _family(block: Block) -> str:
+    return "gddr" if _generation(block) in GDDR else "hbm"
 
 
 def _generation(block: Block) -> str:
@@ -121,14 +149,15 @@ def write(found: dict[str, tuple[Problem, list[Block]]]) -> None:
     means: dict[tuple[str, tuple[str, ...]], list[float]] = defaultdict(list)
     records: dict[str, dict[str, tuple[int, float]]] = defaultdict(dict)
     for problem, blocks in found.values():
-        for name in names(problem.shared):
+        everywhere = names(problem.shared) if problem.data_set == "gpu-silicon" else []
+        for name in everywhere:
             updates["common"][*problem.section, name] = float(blocks[0].path[name][0])
         for block in blocks:
             record = f"{block.name}.{problem.data_set}"
             fixed = [name for name in (problem.seeds or {}) if name not in names(problem.own)]
             if problem.section[0] == "gemm":
                 fixed += [name for name in MEMORY if name not in names(problem.own)]
-            for name in [*names(problem.own), *fixed]:
+            for name in [*names(problem.own), *fixed, *(n for n in names(problem.shared) if n not in everywhere)]:
                 updates[record][*problem.section, name] = float(block.path[name][0])
                 if problem.data_set == "gpu-silicon" or (_only_source(block) and name not in REGIME):
                     means[_generation(block), (*problem.section, name)].append(float(block.path[name][0]))
@@ -191,6 +220,7 @@ def main(arguments: list[str]) -> int:
                 leave_one_device_out(problem, blocks)
             if problem in VIDUR[:1]:
                 leave_one_model_out(problem, blocks)
+        beside_others([problem for problem, _ in found.values()], chosen.reference)
     return 0
 
 
