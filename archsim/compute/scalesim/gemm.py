@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from archsim.compute.scalesim.report_kernels import report_all
+from archsim.compute.scalesim.report_kernels import first_fault, report_all, share_all
 from archsim.compute.scalesim.stall_kernels import simulate_all
 from archsim.errors import UsageError, unknown_name
 
@@ -18,7 +19,6 @@ DATAFLOWS = ("output-stationary", "weight-stationary", "input-stationary")
 SHORT_NAMES = {"os": DATAFLOWS[0], "ws": DATAFLOWS[1], "is": DATAFLOWS[2]}
 NOT_MODELLED = -1
 _LARGEST = 2.0**62
-_MAX_LINE_VISITS = 10**10  # folds of a run with stalls: some 10 ns each
 
 
 @dataclass(frozen=True)
@@ -64,35 +64,27 @@ def simulate_gemms(
     Raises UsageError for a dimension below one, an unknown dataflow, a bandwidth without buffers of two words or
     more, and counts beyond 2**62.
     """
-    codes = np.asarray(_codes(dataflow))
     given = (rows, columns, m, n, k, ifmap_sram_words, filter_sram_words, ofmap_sram_words, bandwidth_words_per_cycle)
-    arrays = [codes, *(_whole(name, value) for name, value in zip(_NAMES, given, strict=True))]
+    arrays = [np.asarray(_codes(dataflow)), *map(_whole, _NAMES, given)]
     try:
-        every = np.broadcast_arrays(*arrays)
+        shape = np.broadcast_shapes(*(array.shape for array in arrays))
     except ValueError:
         shapes = ", ".join(f"{name} {array.shape}" for name, array in zip(("dataflow", *_NAMES), arrays, strict=True))
         raise UsageError(f"arrays that do not fit together: {shapes}") from None
-    shape = every[0].shape
-    cases = np.ascontiguousarray(np.stack([column.ravel() for column in every], axis=1), dtype=np.int64)
+    cases = np.empty((math.prod(shape), len(arrays)), dtype=np.int64)
+    for at, array in enumerate(arrays):
+        cases[:, at] = array if array.ndim == 0 else np.broadcast_to(array, shape).reshape(-1)
     _check(cases)
-    counts, shares = np.empty((len(cases), 5), dtype=np.int64), np.empty((len(cases), 2))
-    report_all(cases, counts, shares)
-    found = np.full((len(cases), 5), NOT_MODELLED, dtype=np.int64)
-    found[:, 0], found[:, 1] = counts[:, 1], 0
-    limited = cases[:, 9] > 0
-    if limited.any():
-        stalled = np.empty((int(limited.sum()), 5), dtype=np.int64)
-        simulate_all(cases[limited], np.zeros((64, 2), dtype=np.int64), stalled)
-        found[limited] = stalled
-    work = cases[:, 3].astype(np.float64) * cases[:, 4] * cases[:, 5]
-    # A single multiply-add on a single cell ends in cycle 0, where the peer divides by zero.
-    with np.errstate(divide="ignore"):
-        overall = work / (found[:, 0].astype(np.float64) * cases[:, 1] * cases[:, 2])
-    whole = np.concatenate((counts, found), axis=1).T.reshape(10, *shape)
-    share = np.column_stack((overall, shares)).T.reshape(3, *shape)
+    counts, shares = np.empty((len(cases), 10), dtype=np.int64), np.empty((len(cases), 3))
+    report_all(cases, counts)
+    if cases[:, 9].any():
+        simulate_all(cases, np.zeros((64, 2), dtype=np.int64), counts[:, 5:])
+    share_all(cases, counts, shares)
+    count = [counts[:, at].reshape(shape) for at in range(10)]
+    overall, mapping, compute = (shares[:, at].reshape(shape) for at in range(3))
     return ScaleSimReport(
-        whole[0], whole[5], whole[6], share[0], share[1], share[2],
-        whole[2], whole[3], whole[4], whole[7], whole[8], whole[9],
+        count[0], count[5], count[6], overall, mapping, compute,
+        count[2], count[3], count[4], count[7], count[8], count[9],
     )  # fmt: skip
 
 
@@ -114,6 +106,8 @@ def _codes(dataflow: str | Sequence[str]) -> int | list[int]:
 
 def _whole(name: str, values: ArrayLike) -> NDArray[np.int64]:
     array = np.asarray(values)
+    if array.dtype == np.int64:
+        return array
     if array.dtype.kind not in "iuf" or (array.dtype.kind == "f" and not np.all(np.mod(array, 1) == 0)):
         raise UsageError(f"{name}: found {values!r:.60}, expected whole numbers")
     if array.size and (array.max() >= _LARGEST or array.min() < -_LARGEST):
@@ -122,20 +116,14 @@ def _whole(name: str, values: ArrayLike) -> NDArray[np.int64]:
 
 
 def _check(cases: Ints) -> None:
-    for at, name in enumerate(_NAMES, start=1):
-        lowest = 1 if at <= 5 else 0
-        wrong = np.flatnonzero(cases[:, at] < lowest)
-        if wrong.size:
-            raise UsageError(f"{name}: found {cases[wrong[0], at]}, expected {lowest} or more")
-    limited = cases[cases[:, 9] > 0]
-    for at in (6, 7, 8):
-        small = np.flatnonzero(limited[:, at] < 2)
-        if small.size:
-            found = limited[small[0], at]
-            raise UsageError(f"{_NAMES[at - 1]}: found {found}, expected 2 or more where a bandwidth is given")
-    _, rows, columns, m, n, k = (cases[:, at].astype(np.float64) for at in range(6))
-    sides = (m / rows + 1) * (n / columns + 1) * (k / np.minimum(rows, columns) + 1)
-    bound = np.maximum(m * n * k, sides * (m + n + k + 2 * rows + columns))
-    if bound.size and bound.max() >= _LARGEST:
-        at = int(bound.argmax())
+    at, column = first_fault(cases)
+    if at < 0:
+        return
+    if column < 0:
         raise UsageError(f"a product of {cases[at, 3]} x {cases[at, 4]} x {cases[at, 5]} overflows 2**62 cycles")
+    lowest = 1 if column <= 5 else 0
+    if 6 <= column <= 8 and cases[at, column] >= 0:
+        raise UsageError(
+            f"{_NAMES[column - 1]}: found {cases[at, column]}, expected 2 or more where a bandwidth is given"
+        )
+    raise UsageError(f"{_NAMES[column - 1]}: found {cases[at, column]}, expected {lowest} or more")

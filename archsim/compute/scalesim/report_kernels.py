@@ -6,6 +6,8 @@ one on the edge costs as much as a full one.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -14,15 +16,35 @@ from archsim.compute.scalesim.stream_kernels import ceil_div
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
+LARGEST = 2.0**62
 
 
 @njit(cache=True, nogil=True)
-def report_all(cases: Ints, counts: Ints, shares: Floats) -> None:
-    """Fill the reports of products that never stall.
+def first_fault(cases: Ints) -> tuple[int, int]:
+    """Row and column of the first impossible number, column -1 for a product too large to count; (-1, -1) if none.
 
-    cases   (count, >= 6): dataflow (0 output-, 1 weight-, 2 input-stationary), rows, columns, m, n, k
-    counts  (count, 5): folds, last cycle, words read of ifmap and filter, words written of ofmap
-    shares  (count, 2): cells used by a fold, multiply-adds done of those possible, both means over the folds
+    cases   (count, 10): dataflow, rows, columns, m, n, k, words of three buffers, bandwidth (0: unlimited)
+    """
+    for at in range(len(cases)):
+        for column in range(1, 10):
+            lowest = 1 if column <= 5 else (2 if column < 9 and cases[at, 9] > 0 else 0)
+            if cases[at, column] < lowest:
+                return at, column
+        rows, columns = float(cases[at, 1]), float(cases[at, 2])
+        m, n, k = float(cases[at, 3]), float(cases[at, 4]), float(cases[at, 5])
+        folds = (m / rows + 1.0) * (n / columns + 1.0) * (k / min(rows, columns) + 1.0)
+        if max(m * n * k, folds * (m + n + k + 2.0 * rows + columns)) >= LARGEST:
+            return at, -1
+    return -1, -1
+
+
+@njit(cache=True, nogil=True)
+def report_all(cases: Ints, counts: Ints) -> None:
+    """Fill the counts of products as if they never stalled.
+
+    cases   (count, 10), as for `first_fault`; dataflow: 0 output-, 1 weight-, 2 input-stationary
+    counts  (count, 10): folds, lines of a fold, words read of ifmap and filter, words written of ofmap, last cycle,
+            stall cycles (0), DRAM words of ifmap, filter and ofmap (-1, unknown without a bandwidth)
     """
     for at in range(len(cases)):
         flow, rows, columns = cases[at, 0], cases[at, 1], cases[at, 2]
@@ -34,19 +56,34 @@ def report_all(cases: Ints, counts: Ints, shares: Floats) -> None:
         else:
             held, streamed, load = (k, m), n, rows
         row_folds, column_folds = ceil_div(held[0], rows), ceil_div(held[1], columns)
-        folds = row_folds * column_folds
-        lines = load + streamed + rows + columns - 2
-        counts[at, 0] = folds
-        counts[at, 1] = folds * lines - 1
+        folds, lines = row_folds * column_folds, load + streamed + rows + columns - 2
         if flow == 0:
-            counts[at, 2], counts[at, 3] = m * k * column_folds, k * n * row_folds
+            ifmap, filters = m * k * column_folds, k * n * row_folds
             # Every fold adds the two sides of the array to the words it writes: the peer counts them so.
-            counts[at, 4] = m * n + folds * (rows + columns)
+            ofmap = m * n + folds * (rows + columns)
         elif flow == 1:
-            counts[at, 2], counts[at, 3], counts[at, 4] = m * k * column_folds, k * n, m * n * row_folds
+            ifmap, filters, ofmap = m * k * column_folds, k * n, m * n * row_folds
         else:
-            counts[at, 2], counts[at, 3], counts[at, 4] = m * k, k * n * column_folds, m * n * row_folds
-        shares[at, 0] = held[0] * held[1] / (folds * rows * columns)
+            ifmap, filters, ofmap = m * k, k * n * column_folds, m * n * row_folds
+        counts[at, 0], counts[at, 1] = folds, lines
+        counts[at, 2], counts[at, 3], counts[at, 4] = ifmap, filters, ofmap
+        counts[at, 5], counts[at, 6] = folds * lines - 1, 0
+        counts[at, 7], counts[at, 8], counts[at, 9] = -1, -1, -1
+
+
+@njit(cache=True, nogil=True)
+def share_all(cases: Ints, counts: Ints, shares: Floats) -> None:
+    """Fill `shares` (count, 3): multiply-adds of those possible until the last cycle, cells that hold an operand and
+    multiply-adds of those possible without stalls; the last two are means over the folds.
+    """
+    for at in range(len(cases)):
+        flow, rows, columns = cases[at, 0], cases[at, 1], cases[at, 2]
+        m, n, k = cases[at, 3], cases[at, 4], cases[at, 5]
+        work, cells = float(m) * n * k, float(rows) * columns
+        # A single multiply-add on a single cell ends in cycle 0, where the peer divides by zero.
+        shares[at, 0] = work / (counts[at, 5] * cells) if counts[at, 5] else math.inf
+        held = m * n if flow == 0 else (k * n if flow == 1 else k * m)
+        shares[at, 1] = held / (counts[at, 0] * cells)
         # With stationary operands the peer takes a fold for `columns - 1` cycles longer than it lasts.
-        taken = lines if flow == 0 else lines + columns - 1
-        shares[at, 1] = shares[at, 0] * streamed / taken
+        lines = counts[at, 1] if flow == 0 else counts[at, 1] + columns - 1
+        shares[at, 2] = work / (counts[at, 0] * cells * lines)

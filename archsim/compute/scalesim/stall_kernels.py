@@ -25,8 +25,9 @@ from archsim.compute.scalesim.stream_kernels import (
 
 Ints = NDArray[np.int64]
 OUTPUT_STATIONARY, WEIGHT_STATIONARY, INPUT_STATIONARY = 0, 1, 2
-# Fields of the layout of a product.
-LENGTH, LEAD, LINES_PER_FOLD, ROW_FOLDS, COLUMN_FOLDS, LAST_ROWS, LAST_COLUMNS, DEPTH = range(8)
+# Fields of an operand: whether it streams, its folds, the rows of one, the columns of one and of the last, the line
+# of a fold in which it begins, the line of this fold in which its window moves next.
+STREAMS, FOLDS, LENGTH, WIDTH, LAST_WIDTH, LEAD, NEXT = range(7)
 # Fields of a read port.
 FIRST, WINDOW, STEP, SETS, SET_WORDS, CLOCK, MOVE_CYCLES, MOVES, FILL_WORDS, MOVE_WORDS = range(10)
 # Fields of the write port. The queue holds (line, words) of lines that a drain forced out before they were full.
@@ -73,30 +74,28 @@ def readable(port: Ints, first: int, last: int) -> bool:
 
 
 @njit(cache=True, nogil=True)
-def next_diagonal_move(port: Ints, fold: int, u: int, folds: int, length: int, width: int, last_width: int) -> int:
+def next_diagonal_move(port: Ints, fold: int, u: int, operand: Ints) -> int:
     """First line >= u of a streamed fold with a word outside the window, NEVER if there is none."""
+    folds, length, width, last_width = operand[FOLDS], operand[LENGTH], operand[WIDTH], operand[LAST_WIDTH]
     columns = last_width if fold == folds - 1 else width
-    end = length + columns - 2
-    if u > end:
-        return NEVER
-    low, high = line_columns(u, length, columns)
-    first = diagonal_first(fold, u, folds, length, width, last_width)
-    if not readable(port, first, first + high - low):
-        return u
-    wanted = first // port[SET_WORDS]
-    outside = (wanted + port[WINDOW] - (wanted - port[FIRST]) % port[SETS]) * port[SET_WORDS]
-    low, high = line_columns(end, length, columns)
-    if diagonal_first(fold, end, folds, length, width, last_width) + high - low < outside:
-        return NEVER
-    left, right = u + 1, end
+    end = length + columns - 1
+    left, right, outside = u, end, -1
     while left < right:
-        middle = (left + right) // 2
+        middle = u if outside < 0 else (left + right) // 2
         low, high = line_columns(middle, length, columns)
-        if diagonal_first(fold, middle, folds, length, width, last_width) + high - low >= outside:
+        first = diagonal_first(fold, middle, folds, length, width, last_width)
+        last = first + high - low
+        if outside < 0:  # the first look finds where the window ends; positions grow with the lines
+            if not readable(port, first, last):
+                return u
+            wanted = first // port[SET_WORDS]
+            outside = (wanted + port[WINDOW] - (wanted - port[FIRST]) % port[SETS]) * port[SET_WORDS]
+            left = u + 1
+        elif last >= outside:
             right = middle
         else:
             left = middle + 1
-    return left
+    return left if left < end else NEVER
 
 
 @njit(cache=True, nogil=True)
@@ -187,17 +186,15 @@ def next_write_event(port: Ints, line: int, cycle: int, start: int, rows: int, c
     """First line >= `line`, which runs in `cycle`, whose results wait for a drain or start one; NEVER without one."""
     written = line_written(line, start, rows, columns)
     drained = line + port[DRAIN_END] - cycle
-    full = NEVER
-    if drained > line:
-        full = line_with_result(written + max(port[FREE], 1), line, start, rows, columns)
-        if full < drained:
-            return int(full)
-    needed = max(port[FREE] - (port[SIZE] - port[DRAIN]) + 1, 1)
-    half = line_with_result(written + needed, line, start, rows, columns)
-    if half == NEVER:
-        return NEVER
-    half = max(half, drained)
-    return half if half <= start + rows + columns - 2 else NEVER
+    found = NEVER
+    for idle in range(0 if drained > line else 1, 2):
+        # While a drain runs, until the buffer is full; afterwards until half of it is.
+        room = port[FREE] - (port[SIZE] - port[DRAIN]) + 1 if idle else port[FREE]
+        found = line_with_result(written + max(room, 1), line, start, rows, columns)
+        if not idle and found < drained:
+            return int(found)
+    found = max(found, drained)
+    return int(found if found <= start + rows + columns - 2 else NEVER)
 
 
 @njit(cache=True, nogil=True)
@@ -209,150 +206,131 @@ def flush(port: Ints, queue: Ints) -> None:
 
 
 @njit(cache=True, nogil=True)
-def lay_out(case: Ints, layout: Ints) -> None:
-    """How a product folds: the reduction over the rows and an outer dimension over the columns, or both outer ones."""
+def lay_out(case: Ints, operands: Ints) -> None:
+    """How a product folds. The first operand streams along the rows. The second streams down the columns if outputs
+    are held; otherwise it is what is held, and is loaded row by row, the last row first, in `rows` lines.
+    """
     flow, rows, columns, m, n, k = case[0], case[1], case[2], case[3], case[4], case[5]
     over_rows = m if flow == OUTPUT_STATIONARY else k
     over_columns = m if flow == INPUT_STATIONARY else n
-    layout[LENGTH] = k if flow == OUTPUT_STATIONARY else (m if flow == WEIGHT_STATIONARY else n)
-    layout[LEAD] = 0 if flow == OUTPUT_STATIONARY else rows
-    layout[LINES_PER_FOLD] = layout[LEAD] + layout[LENGTH] + rows + columns - 2
-    layout[ROW_FOLDS], layout[COLUMN_FOLDS] = ceil_div(over_rows, rows), ceil_div(over_columns, columns)
-    layout[LAST_ROWS] = over_rows - (layout[ROW_FOLDS] - 1) * rows
-    layout[LAST_COLUMNS] = over_columns - (layout[COLUMN_FOLDS] - 1) * columns
-    layout[DEPTH] = layout[LENGTH] if flow == OUTPUT_STATIONARY else over_rows
+    first, second = operands[0], operands[1]
+    first[STREAMS], second[STREAMS] = 1, 1 if flow == OUTPUT_STATIONARY else 0
+    first[LENGTH] = k if flow == OUTPUT_STATIONARY else (m if flow == WEIGHT_STATIONARY else n)
+    second[LENGTH] = k
+    first[LEAD], second[LEAD] = 0 if flow == OUTPUT_STATIONARY else rows, 0
+    first[WIDTH], second[WIDTH] = rows, columns
+    first[FOLDS], second[FOLDS] = ceil_div(over_rows, rows), ceil_div(over_columns, columns)
+    first[LAST_WIDTH] = over_rows - (first[FOLDS] - 1) * rows
+    second[LAST_WIDTH] = over_columns - (second[FOLDS] - 1) * columns
 
 
 @njit(cache=True, nogil=True)
-def next_stream_line(port: Ints, case: Ints, layout: Ints, row_fold: int, line: int) -> int:
-    """First line >= `line` of a fold in which the operand streaming along the rows moves its window."""
-    u = max(line - layout[LEAD], 0)
-    found = next_diagonal_move(
-        port, row_fold, u, layout[ROW_FOLDS], layout[LENGTH], case[1], layout[LAST_ROWS]
-    )  # fmt: skip
-    return int(found if found == NEVER else found + layout[LEAD])
+def next_move(port: Ints, operand: Ints, fold: int, lowest: int, rows: int, line: int) -> int:
+    """First line >= `line` of a fold in which the operand moves its window; `lowest` is the first row it holds."""
+    if operand[STREAMS]:
+        found = next_diagonal_move(port, fold, max(line - operand[LEAD], 0), operand)
+        return int(found if found == NEVER else found + operand[LEAD])
+    words = operand[LAST_WIDTH] if fold == operand[FOLDS] - 1 else operand[WIDTH]
+    row = min(lowest + rows - 1 - line, operand[LENGTH] - 1)
+    row = next_row_move(port, fold * operand[LENGTH] * operand[WIDTH], row, lowest, words)
+    return int(NEVER if row < 0 else lowest + rows - 1 - row)
 
 
 @njit(cache=True, nogil=True)
-def next_second_line(port: Ints, case: Ints, layout: Ints, row_fold: int, column_fold: int, line: int) -> int:
-    """The same for the other operand: streaming down the columns, or loaded row by row, the last row first."""
-    if case[0] == OUTPUT_STATIONARY:
-        found = next_diagonal_move(
-            port, column_fold, line, layout[COLUMN_FOLDS], layout[LENGTH], case[2], layout[LAST_COLUMNS]
-        )  # fmt: skip
-        return int(found)
-    words = layout[LAST_COLUMNS] if column_fold == layout[COLUMN_FOLDS] - 1 else case[2]
-    lowest = row_fold * case[1]
-    row = min(lowest + case[1] - 1 - line, layout[DEPTH] - 1)
-    row = next_row_move(port, column_fold * layout[DEPTH] * case[2], row, lowest, words)
-    return int(NEVER if row < 0 else lowest + case[1] - 1 - row)
-
-
-@njit(cache=True, nogil=True)
-def read_stream(port: Ints, case: Ints, layout: Ints, row_fold: int, line: int, cycle: int) -> int:
-    """Stall cycles of the operand that streams along the rows."""
-    u = line - layout[LEAD]
-    columns = layout[LAST_ROWS] if row_fold == layout[ROW_FOLDS] - 1 else case[1]
-    low, high = line_columns(u, layout[LENGTH], columns)
-    first = diagonal_first(row_fold, u, layout[ROW_FOLDS], layout[LENGTH], case[1], layout[LAST_ROWS])
-    return int(read_words(port, cycle, first, first + high - low))
-
-
-@njit(cache=True, nogil=True)
-def read_second(
-    port: Ints, case: Ints, layout: Ints, row_fold: int, column_fold: int, line: int, cycle: int
-) -> int:  # fmt: skip
-    """Stall cycles of the other operand."""
-    columns = layout[LAST_COLUMNS] if column_fold == layout[COLUMN_FOLDS] - 1 else case[2]
-    if case[0] == OUTPUT_STATIONARY:
-        low, high = line_columns(line, layout[LENGTH], columns)
-        first = diagonal_first(
-            column_fold, line, layout[COLUMN_FOLDS], layout[LENGTH], case[2], layout[LAST_COLUMNS]
-        )  # fmt: skip
-        return int(read_words(port, cycle, first, first + high - low))
-    row = row_fold * case[1] + case[1] - 1 - line
-    first = column_fold * layout[DEPTH] * case[2] + row * columns
-    return int(read_words(port, cycle, first, first + columns - 1))
+def read_line(port: Ints, operand: Ints, fold: int, lowest: int, rows: int, line: int, cycle: int) -> int:
+    """Stall cycles of what the operand asks for in a line."""
+    columns = operand[LAST_WIDTH] if fold == operand[FOLDS] - 1 else operand[WIDTH]
+    if operand[STREAMS]:
+        u = line - operand[LEAD]
+        low, high = line_columns(u, operand[LENGTH], columns)
+        first = diagonal_first(fold, u, operand[FOLDS], operand[LENGTH], operand[WIDTH], operand[LAST_WIDTH])
+        last = first + high - low
+    else:
+        first = fold * operand[LENGTH] * operand[WIDTH] + (lowest + rows - 1 - line) * columns
+        last = first + columns - 1
+    return int(read_words(port, cycle, first, last))
 
 
 @njit(cache=True, nogil=True)
 def run_fold(
-    case: Ints, layout: Ints, ports: Ints, queue: Ints, row_fold: int, column_fold: int, cycle: int
+    case: Ints, operands: Ints, ports: Ints, queue: Ints, row_fold: int, column_fold: int, cycle: int
 ) -> tuple[int, int, Ints]:
     """Stall cycles of a fold that starts in `cycle`, the part the array waits for after its last line, the queue."""
-    stream, second, results = ports[0], ports[1], ports[2]
-    used_rows = layout[LAST_ROWS] if row_fold == layout[ROW_FOLDS] - 1 else case[1]
-    columns = layout[LAST_COLUMNS] if column_fold == layout[COLUMN_FOLDS] - 1 else case[2]
+    folds, results, array_rows = (row_fold, column_fold), ports[2], case[1]
+    lowest = row_fold * array_rows
+    length = operands[0, LENGTH]
+    columns = operands[1, LAST_WIDTH] if column_fold == operands[1, FOLDS] - 1 else case[2]
     # Results leave the bottom row first; with stationary operands a line of them follows each streamed line.
-    start, rows = 2 * case[1] - 1, layout[LENGTH]
+    start, rows = 2 * array_rows - 1, length
     if case[0] == OUTPUT_STATIONARY:
-        start, rows = layout[LENGTH] - 1 + case[1] - used_rows, used_rows
-    lines = layout[LINES_PER_FOLD]
+        rows = operands[0, LAST_WIDTH] if row_fold == operands[0, FOLDS] - 1 else array_rows
+        start = length - 1 + array_rows - rows
+    last_line = operands[0, LEAD] + length + array_rows + case[2] - 3
     line, written, stall, idle = 0, 0, 0, 0
-    stream_line = next_stream_line(stream, case, layout, row_fold, 0)
-    second_line = next_second_line(second, case, layout, row_fold, column_fold, 0)
+    operands[0, NEXT] = operands[1, NEXT] = -1
     while True:
+        for at in range(2):
+            if operands[at, NEXT] < line:
+                operands[at, NEXT] = next_move(ports[at], operands[at], folds[at], lowest, array_rows, line)
         write_line = next_write_event(results, line, cycle + line + stall, start, rows, columns)
-        event = min(stream_line, second_line, write_line)
+        event = min(operands[0, NEXT], operands[1, NEXT], write_line)
         if event == NEVER:
             store(results, rows * columns - written)
             return stall, idle, queue
+        now = cycle + event + stall
         before = line_written(event, start, rows, columns)
         after = line_written(event + 1, start, rows, columns)
-        now = cycle + event + stall
-        store(results, before - written)
         longest, waits = 0, 0
-        if event == stream_line:
-            longest = read_stream(stream, case, layout, row_fold, event, now)
-            stream_line = next_stream_line(stream, case, layout, row_fold, event + 1)
-        if event == second_line:
-            longest = max(longest, read_second(second, case, layout, row_fold, column_fold, event, now))
-            second_line = next_second_line(second, case, layout, row_fold, column_fold, event + 1)
+        store(results, (before if event == write_line else after) - written)
         if event == write_line:
             waits, queue = write_words(results, queue, now, after - before)
-            longest = max(longest, waits)
-        else:
-            store(results, after - before)
-        idle = longest - waits if event == lines - 1 else 0
+            longest = waits
+        for at in range(2):
+            if event == operands[at, NEXT]:
+                found = read_line(ports[at], operands[at], folds[at], lowest, array_rows, event, now)
+                longest = max(longest, found)
+        idle = longest - waits if event == last_line else 0
         stall += longest
         line, written = event + 1, after
 
 
 @njit(cache=True, nogil=True)
-def simulate(case: Ints, layout: Ints, ports: Ints, queue: Ints, found: Ints) -> None:
+def simulate(case: Ints, operands: Ints, ports: Ints, queue: Ints, found: Ints) -> None:
     """One product on one array.
 
     case    dataflow, rows, columns, m, n, k, words of the ifmap, filter and ofmap buffers, words per cycle of a port
-    layout, ports, queue  room: 8, (3, 11) and (any > 0, 2)
+    operands, ports, queue  room: (2, 7), (3, 11) and (any > 0, 2)
     found   filled with the last cycle, the stall cycles and the DRAM words of ifmap, filter and ofmap
     """
-    lay_out(case, layout)
-    flow, length, depth = case[0], layout[LENGTH], layout[DEPTH]
-    row_folds, column_folds = layout[ROW_FOLDS], layout[COLUMN_FOLDS]
-    over_rows = (row_folds - 1) * case[1] + layout[LAST_ROWS]
-    over_columns = (column_folds - 1) * case[2] + layout[LAST_COLUMNS]
-    sizes = (case[7], case[6]) if flow == INPUT_STATIONARY else (case[6], case[7])
-    open_read_port(ports[0], sizes[0], case[9], length * over_rows, length * case[1] * row_folds)
-    open_read_port(ports[1], sizes[1], case[9], depth * over_columns, depth * case[2] * column_folds)
+    lay_out(case, operands)
+    swapped = 1 if case[0] == INPUT_STATIONARY else 0  # which operand is the ifmap
+    for at in range(2):
+        operand = operands[at]
+        words = (operand[FOLDS] - 1) * operand[WIDTH] + operand[LAST_WIDTH]
+        cells = operand[FOLDS] * operand[WIDTH]
+        size = case[6 + (at ^ swapped)]
+        open_read_port(ports[at], size, case[9], operand[LENGTH] * words, operand[LENGTH] * cells)
     open_write_port(ports[2], case[8], case[9])
+    lines = operands[0, LEAD] + operands[0, LENGTH] + case[1] + case[2] - 2
     cycle, stalls, idle = 0, 0, 0
-    for column_fold in range(column_folds):
-        for row_fold in range(row_folds):
-            stall, idle, queue = run_fold(case, layout, ports, queue, row_fold, column_fold, cycle)
+    for column_fold in range(operands[1, FOLDS]):
+        for row_fold in range(operands[0, FOLDS]):
+            stall, idle, queue = run_fold(case, operands, ports, queue, row_fold, column_fold, cycle)
             stalls += stall
-            cycle += layout[LINES_PER_FOLD] + stall
+            cycle += lines + stall
     flush(ports[2], queue)
-    read = ports[:, FILL_WORDS] + ports[:, MOVES] * ports[:, MOVE_WORDS]
     # The last cycle is the one in which the last line's results are taken; a read that is late then is not waited for.
     found[0], found[1] = cycle - 1 - idle, stalls
-    found[2], found[3] = (read[1], read[0]) if flow == INPUT_STATIONARY else (read[0], read[1])
+    for at in range(2):
+        found[2 + (at ^ swapped)] = ports[at, FILL_WORDS] + ports[at, MOVES] * ports[at, MOVE_WORDS]
     found[4] = ports[2, DRAINED_WORDS]
 
 
 @njit(cache=True, nogil=True)
 def simulate_all(cases: Ints, queue: Ints, found: Ints) -> None:
-    """`simulate` for every row of `cases` (count, 10); `found` is (count, 5)."""
-    layout = np.zeros(8, dtype=np.int64)
+    """`simulate` for every row of `cases` (count, 10) with a bandwidth; `found` is (count, 5)."""
+    operands = np.zeros((2, 7), dtype=np.int64)
     ports = np.zeros((3, 11), dtype=np.int64)
     for at in range(len(cases)):
-        simulate(cases[at], layout, ports, queue, found[at])
+        if cases[at, 9] > 0:
+            simulate(cases[at], operands, ports, queue, found[at])
