@@ -1,0 +1,102 @@
+"""scripts/measure_gpu.py without a GPU: its dry run, what its files look like, resuming, expert loads."""
+
+from __future__ import annotations
+
+import csv
+import json
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from archsim.validation.manifest import read_manifest, result_files
+
+SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "measure_gpu.py"
+REFERENCE = {  # our file -> the reference file whose columns it must have
+    "gemm": "gpu_silicon/gemm.csv", "attention_context": "gpu_silicon/attention_context.csv",
+    "attention_generation": "gpu_silicon/attention_generation.csv", "moe": "gpu_silicon/moe.csv",
+    "attention_mixed": "measured_llm/llmservingsim_v1_attention.csv",
+    "layernorm": "llmcompass/measured_layernorm.csv", "softmax": "llmcompass/measured_softmax.csv",
+    "gelu": "llmcompass/measured_gelu.csv",
+}  # fmt: skip
+
+
+def run(out: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-S", str(SCRIPT), str(out), "--dry-run", *words]  # -S: nothing but the standard library
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def dry(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("dry")
+    done = run(out, "--quick", "--gpu-name", "h100_sxm")
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_kind_of_row_is_there_and_says_it_was_not_measured(dry: Path) -> None:
+    module = runpy.run_path(str(SCRIPT))
+    for name, columns in module["COLUMNS"].items():
+        found = rows(dry / f"{name}.csv")
+        assert found
+        assert tuple(found[0]) == columns
+        assert all(float(row[module["TIME_COLUMN"].get(name, columns[-1])]) > 0 for row in found)
+    about = json.loads((dry / "metadata.json").read_text())
+    assert about["measured"] is False
+    assert rows(dry / "gemm.csv")[0]["framework"] == "dry-run"
+    assert len(rows(dry / "samples.csv")) == sum(len(rows(dry / f"{name}.csv")) for name in module["COLUMNS"])
+
+
+def test_the_columns_are_those_of_the_reference_data(dry: Path, reference_dir: Path) -> None:
+    for ours, theirs in REFERENCE.items():
+        assert list(rows(dry / f"{ours}.csv")[0]) == list(rows(reference_dir / theirs)[0])
+
+
+def test_the_folder_is_one_that_validate_reads(dry: Path) -> None:
+    manifest = read_manifest(dry)
+    assert "dry run" in manifest.source
+    for dataset in manifest.datasets:
+        for path in result_files(manifest, dataset):
+            assert set(dataset.truth) <= set(rows(path)[0])
+
+
+def test_a_stopped_run_goes_on_where_it_ended(dry: Path, tmp_path: Path) -> None:
+    whole = (dry / "gemm.csv").read_text().splitlines(keepends=True)
+    (tmp_path / "gemm.csv").write_text("".join(whole[:5]))
+    done = run(tmp_path, "--quick", "--gpu-name", "h100_sxm", "--only", "gemm")
+    assert f"{len(whole) - 5} rows written" in done.stderr
+    assert (tmp_path / "gemm.csv").read_text() == "".join(whole)
+    assert "0 rows written" in run(tmp_path, "--quick", "--only", "gemm").stderr
+
+
+def test_a_wrong_file_name_is_one_line(tmp_path: Path) -> None:
+    done = run(tmp_path, "--only", "gem")
+    assert done.returncode == 2
+    assert "found gem; allowed: gemm" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    tokens=st.integers(1, 5000), experts=st.sampled_from([8, 60, 128]), topk=st.integers(1, 8),
+    distribution=st.sampled_from(["balanced", "power_law_1.01", "power_law_1.2"]),
+)  # fmt: skip
+def test_expert_loads_send_every_token_to_topk_experts(tokens: int, experts: int, topk: int, distribution: str) -> None:
+    loads: list[int] = LOADS(tokens, topk, experts, distribution)
+    assert sum(loads) == tokens * topk
+    assert all(0 <= load <= tokens for load in loads)
+    if distribution == "balanced":
+        assert max(loads) - min(loads) <= 1
+
+
+LOADS: Any = runpy.run_path(str(SCRIPT))["expert_loads"]
