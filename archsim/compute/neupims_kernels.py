@@ -15,13 +15,15 @@ from numpy.typing import NDArray
 
 # ---- counters of a tile
 (T_ACTIVE, T_LOADS, T_STEPS, T_NEXT_STEP, T_OPEN_STEPS, T_STORES, T_NEXT_STORE, T_ACKS, T_NEED, T_MOVES, T_GROUPS,
- T_RESULTS, T_BIAS, T_ACCUMULATES, T_NEXT_MOVE, T_SIZE) = range(16)  # fmt: skip
+ T_RESULTS, T_BIAS, T_ACCUMULATES, T_NEXT_MOVE, T_SIGNAL, T_SIGNALS, T_SIZE) = range(18)  # fmt: skip
 # ---- operators
-LAYER_NORM, ADD, GELU, GEMM, FUSED = 0, 1, 2, 3, 4
+LAYER_NORM, ADD, GELU, GEMM, FUSED, WAIT = 0, 1, 2, 3, 4, 5
 # ---- operands
 WEIGHT, INPUT, PARAMETER, OUTPUT, SECOND = 0, 1, 2, 3, 4
 # ---- units of a step
-ARRAY, ARRAY_PRELOAD, VECTOR = 0, 1, 2
+ARRAY, ARRAY_PRELOAD, VECTOR, ARRAY_GEMV = 0, 1, 2, 3
+GEMV_FILL = 8  # cycles to put one vector into the arrays (NeuPIMs, branch npu-only)
+SOFTMAX_LAG, CONTEXT_LAG = 16, 24  # heads in flight: they hide the 270 cycles through the array
 # ---- the core's vector: systolic pipeline and vector unit queues
 SA_HEAD, SA_TAIL, SA_START, SA_GAP, SA_FINISH, ARRAY_BUSY, VECTOR_BUSY, CORE_FAULT = range(8)
 VPUS = 8
@@ -181,6 +183,45 @@ def gemm_program(
 
 
 @njit(cache=True, nogil=True)
+def attention_program(
+    tile: NDArray[np.int64], moves: NDArray[np.int64], steps: NDArray[np.int64], stores: NDArray[np.int64],
+    rules: NDArray[np.int64], heads: int, head_dim: int, first: int, seq: NDArray[np.int64], offset: int,
+) -> None:  # fmt: skip
+    """Attention of some requests on the core: K.q, softmax and logits.V of every head, some heads behind one another.
+
+    first   number of the first request, of which `seq` gives the KV lengths
+    offset  of its keys and values in the KV cache, elements; a head's keys lie before its values
+    """
+    units = seq.size * heads
+    signal = 3 * units
+    for unit in range(units):
+        request, head = unit // heads, unit % heads
+        cached = seq[request] * head_dim
+        add_move(moves, tile, 0, 3 * unit, INPUT, first + request, 1, head * head_dim, head_dim)
+        add_move(moves, tile, 0, 3 * unit + 1, WEIGHT, offset, 1, 0, cached)
+        add_move(moves, tile, 0, 3 * unit + 2, WEIGHT, offset + cached, 1, 0, cached)
+        add_store(stores, moves, tile, 2 * units + unit, OUTPUT, first + request, 1, head * head_dim, head_dim)
+        offset += 2 * cached
+    context = max(GEMV_FILL, -(-head_dim * rules[K_STREAM] // rules[K_DIM]))
+    for beat in range(units + CONTEXT_LAG):
+        if beat < units:
+            score = -(-seq[beat // heads] * rules[K_STREAM] // rules[K_DIM])
+            add_step(steps, tile, ARRAY_GEMV, 3 * beat, 3 * beat + 1, 2 * beat, score)
+        unit = beat - SOFTMAX_LAG
+        if 0 <= unit < units:
+            softmax = vector_clocks(FUSED, seq[unit // heads], rules[K_LANES])
+            add_step(steps, tile, VECTOR, signal + 2 * unit, -1, 2 * unit + 1, softmax)
+        unit = beat - CONTEXT_LAG
+        if unit >= 0:  # one pass of V for every array height of logits
+            passes = -(-seq[unit // heads] // rules[K_DIM])
+            add_step(steps, tile, ARRAY_GEMV, 3 * unit + 2, signal + 2 * unit + 1, 2 * units + unit, passes * context)
+    tile[T_SIGNAL], tile[T_SIGNALS] = signal, 2 * units
+    tile[T_GROUPS] = signal + 2 * units
+    tile[T_RESULTS] = 3 * units
+    tile[T_NEED] = 1
+
+
+@njit(cache=True, nogil=True)
 def gemm_store(
     tile: NDArray[np.int64], moves: NDArray[np.int64], stores: NDArray[np.int64], rules: NDArray[np.int64],
     box: NDArray[np.int64], n: int, m: int, last_k: bool,
@@ -202,12 +243,15 @@ def gemm_store(
 
 
 @njit(cache=True, nogil=True)
-def start_array(
-    core: NDArray[np.int64], rules: NDArray[np.int64], preload: bool, stream: int, tag: int, now: int
-) -> None:
-    """Issue one GEMM instruction into the systolic pipeline."""
+def start_array(core: NDArray[np.int64], rules: NDArray[np.int64], unit: int, stream: int, tag: int, now: int) -> None:
+    """Issue one GEMM or GEMV instruction into the systolic pipeline."""
     empty = core[SA_HEAD] == core[SA_TAIL]
-    if empty:
+    preload = unit == ARRAY_PRELOAD
+    if unit == ARRAY_GEMV:
+        start = now + GEMV_FILL
+        if not empty:
+            start = max(now, core[SA_START] + max(core[SA_GAP], GEMV_FILL))
+    elif empty:
         start = now + (rules[K_FILL] if preload else 0)
     elif rules[K_EXPOSED_PRELOAD]:
         start = core[SA_FINISH] if preload else max(now, core[SA_FINISH] - rules[K_DURATION])

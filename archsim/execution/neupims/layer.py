@@ -231,7 +231,7 @@ def _npu_only_rows(device: NeupimsDevice, operators: LayerOperators, requests: R
         pause[tk.O_K] = shape.device_heads * shape.head_dim * int((2 + 2 * requests.lengths).sum())
         middle = [pause]
     else:
-        middle = stream_attention(operators, requests.lengths)
+        middle = [stream_attention(operators, requests.lengths)]
     return [*operators.qkv(tokens, 0), *middle, *operators.feed_forward(tokens, 0)]
 
 
@@ -254,7 +254,7 @@ def _machine(
     channels = device.organisation.channels
     sizes = Sizes()
     for npu_rows, pim_rows in stages:
-        sizes.for_npu(table([row for row in npu_rows if row[tk.O_TILES]]), channels)
+        sizes.for_npu(table([row for row in npu_rows if row[tk.O_TILES]]), channels, requests.lengths)
         for row in pim_rows:
             piece = slice(row[tk.O_N], row[tk.O_N] + row[tk.O_K])
             lengths, where = requests.lengths[piece], requests.channels[piece]

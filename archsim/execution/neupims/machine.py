@@ -56,14 +56,18 @@ class Sizes:
     pim_queue: int = 4096
     blocks: int = 4096
 
-    def for_npu(self, rows: NDArray[np.int64], channels: int) -> None:
-        """Grow to hold these NPU operators."""
+    def for_npu(self, rows: NDArray[np.int64], channels: int, lengths: NDArray[np.int64]) -> None:
+        """Grow to hold these NPU operators; `lengths` of the requests, for attention on the NPU."""
         for op in rows.tolist():
             tn, tk_, tm = op[tk.O_TN], op[tk.O_TK], op[tk.O_TM]
             if op[tk.O_KIND] == npu.GEMM:
                 n, k, m = (-(-dim // 128) for dim in (tn, tk_, tm))
                 groups, steps, stores = n + k * m + n * k, n * k * m, n * m
                 moved = 2 * 128 * 128 * (n * k + k * m + n * m)
+            elif op[tk.O_KIND] == npu.FUSED:
+                units = tn * tm
+                groups, steps, stores = 5 * units, 3 * units, 3 * units
+                moved = 4 * units * tk_ * (int(lengths.max()) + 1)
             else:
                 groups, steps, stores = 2 * tn + 2, tn, tn
                 moved = 2 * tk_ * (3 * tn + 2)

@@ -1,7 +1,8 @@
 """Attention on the NPU itself, for the device without PIM.
 
 The peer's version is one dependent chain (one head after the other, array filled and drained three times), which its
-closed form below reproduces; the other streams K and V through the arrays as fast as memory and arrays allow.
+closed form below reproduces; the other is co-simulated: K and V stream through the arrays while the next heads and
+requests load, softmax runs on the vector units in between (`neupims_kernels.attention_program`).
 """
 
 from __future__ import annotations
@@ -11,7 +12,9 @@ from numpy.typing import NDArray
 
 from archsim.compute import neupims_kernels as npu
 from archsim.compute.neupims_kernels import vector_clocks
-from archsim.execution.neupims.operators import LayerOperators
+from archsim.execution.neupims.operators import ELEMENT_BYTES, LayerOperators
+
+REQUESTS_A_TILE = 16  # enough that filling and draining the arrays at a tile's ends does not count
 
 
 def attention_cycles(lengths: NDArray[np.int64], heads: int) -> int:
@@ -23,16 +26,15 @@ def attention_cycles(lengths: NDArray[np.int64], heads: int) -> int:
     return int(total) * heads
 
 
-def stream_attention(operators: LayerOperators, lengths: NDArray[np.int64]) -> list[list[int]]:
-    """K and V as weights that stream past the query and the logits of their request.
-
-    Per request: scores are (1 x head_dim) times (head_dim x length) per head, the context (1 x length) times
-    (length x head_dim); both read the same number of bytes. The heads' products are laid side by side, so that one
-    operator per request and half streams length x device_hidden elements; softmax overlaps with the next request.
-    """
-    width = operators.shape.device_hidden
-    rows = []
-    total = int(lengths.sum())
-    rows.append(operators.gemm("keys", 1, width, total, 0, "qkv", "logits"))
-    rows.append(operators.gemm("values", 1, width, total, 0, "logits", "attention"))
-    return rows
+def stream_attention(operators: LayerOperators, lengths: NDArray[np.int64]) -> list[int]:
+    """One operator; a tile is a few requests, and the next tile loads while one computes."""
+    shape, memory = operators.shape, operators.memory
+    token_bytes = 2 * shape.device_hidden * ELEMENT_BYTES
+    tile = min(REQUESTS_A_TILE, len(lengths), max(1, operators.tile_bytes // (int(lengths.max()) * token_bytes)))
+    kv_bytes = int(lengths.sum()) * token_bytes
+    row_bytes = len(lengths) * shape.device_hidden * ELEMENT_BYTES
+    return [
+        npu.FUSED, len(lengths), shape.head_dim, shape.device_heads, tile, shape.head_dim, shape.device_heads,
+        -(-len(lengths) // tile),
+        memory.place("kv", kv_bytes), memory.place("qkv 0", row_bytes), 0, memory.place("attention 0", row_bytes), 0,
+    ]  # fmt: skip

@@ -38,18 +38,28 @@ from archsim.memory.neupims.program_kernels import SLOT
 
 
 @njit(cache=True, nogil=True)
-def retire(core: NDArray[np.int64], tiles: NDArray[np.int64], running: NDArray[np.int64], now: int) -> None:
+def book(tiles: NDArray[np.int64], running: NDArray[np.int64], left: NDArray[np.int64], tag: int) -> None:
+    """A step of result `tag` has finished; a step that waits for it sees one answer less to come."""
+    slot, result = tag >> SLOT, tag & ACK
+    running[slot, result] -= 1
+    tiles[slot, npu.T_OPEN_STEPS] -= 1
+    if result < tiles[slot, npu.T_SIGNALS]:
+        left[slot, tiles[slot, npu.T_SIGNAL] + result] -= 1
+
+
+@njit(cache=True, nogil=True)
+def retire(
+    core: NDArray[np.int64], tiles: NDArray[np.int64], running: NDArray[np.int64], left: NDArray[np.int64], now: int
+) -> None:
     """Retire one systolic instruction and one entry per vector unit."""
     tag = npu.retire_array(core, now)
     if tag >= 0:
-        running[tag >> SLOT, tag & ACK] -= 1
-        tiles[tag >> SLOT, npu.T_OPEN_STEPS] -= 1
+        book(tiles, running, left, tag)
     for unit in range(npu.VPUS):
         if core[npu.VPU_HEAD + unit] < core[npu.VPU_TAIL + unit]:
             tag = npu.retire_vector(core, unit, now)
             if tag >= 0:
-                running[tag >> SLOT, tag & ACK] -= 1
-                tiles[tag >> SLOT, npu.T_OPEN_STEPS] -= 1
+                book(tiles, running, left, tag)
 
 
 @njit(cache=True, nogil=True)
@@ -94,7 +104,7 @@ def issue_step(
     if step[0] == npu.VECTOR:
         npu.start_vector(core, rules, step[4], tag, now)
     else:
-        npu.start_array(core, rules, step[0] == npu.ARRAY_PRELOAD, step[4], tag, now)
+        npu.start_array(core, rules, step[0], step[4], tag, now)
 
 
 @njit(cache=True, nogil=True)
@@ -113,8 +123,8 @@ def send_commands(
 
 @njit(cache=True, nogil=True)
 def slot_free(tile: NDArray[np.int64]) -> bool:
-    """May the next tile move into this slot: no loads, computations or stores left?"""
-    return bool(tile[npu.T_LOADS] == 0 and tile[npu.T_OPEN_STEPS] == 0 and tile[npu.T_NEXT_STORE] == tile[npu.T_STORES])
+    """May the next tile move into this slot: no loads, computations, stores or acknowledgements left?"""
+    return bool(tile_done(tile))
 
 
 @njit(cache=True, nogil=True)
@@ -165,9 +175,9 @@ def core_cycle(
     if npu_busy:
         next_tile(
             states, npu_queue, env, npu_ops[at_npu], progress, tiles, left, moves, steps, stores, issued, running,
-            rules, blocks, links, now,
+            rules, seq, blocks, links, now,
         )  # fmt: skip
-    retire(core, tiles, running, now)
+    retire(core, tiles, running, left, now)
     if npu_busy:
         fire_store(
             states, npu_queue, env, npu_ops[at_npu], progress[S_STORE_TILE] & 1, tiles, left, stores, issued, running,
@@ -228,14 +238,14 @@ def next_tile(
     states: NDArray[np.int64], queue: NDArray[np.int64], env: NDArray[np.int64], op: NDArray[np.int64],
     progress: NDArray[np.int64], tiles: NDArray[np.int64], left: NDArray[np.int64], moves: NDArray[np.int64],
     steps: NDArray[np.int64], stores: NDArray[np.int64], issued: NDArray[np.int64], running: NDArray[np.int64],
-    rules: NDArray[np.int64], blocks: NDArray[np.int64], links: NDArray[np.int64], now: int,
+    rules: NDArray[np.int64], seq: NDArray[np.int64], blocks: NDArray[np.int64], links: NDArray[np.int64], now: int,
 ) -> None:  # fmt: skip
     """Issue the next tile of the current NPU operator if its slot is free; loads that leave in turn: the next one."""
     following = progress[S_NEXT_TILE]
     if following < op[O_TILES] and slot_free(tiles[following & 1]):
         issue_npu_tile(
             states, queue, env, op, following, following & 1, tiles, left, moves, steps, stores, issued, running, rules,
-            blocks, links, now,
+            seq, blocks, links, now,
         )  # fmt: skip
         progress[S_NEXT_TILE] += 1
     if rules[npu.K_LOADS_IN_TURN]:

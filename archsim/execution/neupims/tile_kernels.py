@@ -50,6 +50,10 @@ def make_blocks(
             hash_order(blocks, n, links[0].reshape(-1), links[1:].reshape(-1, 3))
         return int(n)
     base = op[O_WEIGHT + operand]
+    if op[O_KIND] == npu.FUSED:
+        width = 0 if operand == npu.WEIGHT else op[O_K] * op[O_M]
+        start = row if operand == npu.WEIGHT else row * width + column
+        return int(strided_blocks(blocks, base + 2 * start, 1, columns * 2, 0))
     if operand == npu.WEIGHT:
         index = (row // 128) * (-(-op[O_M] // 128)) + column // 128
         return int(strided_blocks(blocks, base + index * 32768, 1, rows * columns * 2, 0))
@@ -80,13 +84,21 @@ def clear_tile(tile: NDArray[np.int64], issued: NDArray[np.int64], running: NDAr
 @njit(cache=True, nogil=True)
 def build_npu_tile(
     op: NDArray[np.int64], index: int, tile: NDArray[np.int64], moves: NDArray[np.int64], steps: NDArray[np.int64],
-    stores: NDArray[np.int64], rules: NDArray[np.int64], box: NDArray[np.int64],
+    stores: NDArray[np.int64], rules: NDArray[np.int64], seq: NDArray[np.int64], box: NDArray[np.int64],
 ) -> None:  # fmt: skip
     """The program of one NPU tile; `box` is scratch."""
     if op[O_KIND] == npu.GEMM:
         whole = op[O_N : O_M + 1]
         tile_box(op, index, box)
         npu.gemm_program(tile, moves, steps, stores, rules, box, whole)
+    elif op[O_KIND] == npu.FUSED:
+        first = index * op[O_TN]
+        last = min(first + op[O_TN], op[O_N])
+        offset = 2 * op[O_M] * op[O_K] * seq[:first].sum()
+        npu.attention_program(tile, moves, steps, stores, rules, op[O_M], op[O_K], first, seq[first:last], offset)
+    elif op[O_KIND] == npu.WAIT:
+        npu.add_step(steps, tile, npu.VECTOR, 0, -1, 0, op[O_N])
+        tile[npu.T_RESULTS] = 1
     else:
         first = index * op[O_TN]
         rows = min(op[O_TN], op[O_N] - first)
@@ -98,12 +110,12 @@ def issue_npu_tile(
     states: NDArray[np.int64], queue: NDArray[np.int64], env: NDArray[np.int64], op: NDArray[np.int64], index: int,
     slot: int, tiles: NDArray[np.int64], left: NDArray[np.int64], moves: NDArray[np.int64], steps: NDArray[np.int64],
     stores: NDArray[np.int64], issued: NDArray[np.int64], running: NDArray[np.int64], rules: NDArray[np.int64],
-    blocks: NDArray[np.int64], links: NDArray[np.int64], now: int,
+    seq: NDArray[np.int64], blocks: NDArray[np.int64], links: NDArray[np.int64], now: int,
 ) -> None:  # fmt: skip
     """Build a tile and, unless loads leave in turn, hand all of them to the memory in this cycle."""
     tile = tiles[slot]
     clear_tile(tile, issued[slot], running[slot])
-    build_npu_tile(op, index, tile, moves[slot], steps[slot], stores[slot], rules, links[0])
+    build_npu_tile(op, index, tile, moves[slot], steps[slot], stores[slot], rules, seq, links[0])
     left[slot, : tile[npu.T_GROUPS]] = 1  # until its load leaves
     for at_move in range(tile[npu.T_MOVES]):
         if not moves[slot, at_move, 0]:
