@@ -22,13 +22,6 @@ def test_a_decode_iteration_is_the_decode_step_of_evaluate():
     assert seconds == pytest.approx(report.latency.tpot_s, rel=1e-12)
 
 
-def test_joined_decode_steps_equal_single_ones(oracle):
-    contexts = [100, 300, 1000]
-    joined = oracle.decode_run_s(contexts, 40)
-    single = [oracle.iteration_s((), [context + step for context in contexts]) for step in range(40)]
-    assert list(joined) == single
-
-
 def test_more_work_never_takes_less_time(oracle):
     steps = [oracle.iteration_s((), [512] * count) for count in (1, 2, 4, 8, 16, 32)]
     assert steps == sorted(steps)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from archsim.validation.serving_disaggregated import ServingDisaggregated
 from archsim.validation.serving_fairness import ServingFairness
 from archsim.validation.serving_schedule import ServingSchedule
 
@@ -44,3 +45,14 @@ def test_every_time_is_that_of_the_fair_queues(reference_dir: Path, run: str) ->
 def test_samples_that_come_with_the_package(run: str) -> None:
     kind = ServingSchedule() if run.startswith("sarathi") else ServingFairness()
     _check(kind, DATA / run / f"{run}.csv", kind.truth)
+
+
+@pytest.mark.parametrize("run", ["distserve_tpP2_tpD1_r2", "distserve_tpP1_tpD1_r1", "vllm_tpP1_tpD0_r3"])
+def test_disaggregated_times_are_those_of_simdistserve(reference_dir: Path, run: str) -> None:
+    path = reference_dir / "serving" / "simdistserve" / f"{run}.csv"
+    with path.open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    kind = ServingDisaggregated()
+    found, _ = kind.predict(rows, path.parents[1], {"results": f"simdistserve/{run}.csv"})
+    for column in kind.truth:
+        np.testing.assert_allclose(found[column], [float(row[column]) for row in rows], rtol=2e-4)

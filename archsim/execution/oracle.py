@@ -11,9 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import NamedTuple
 
 from archsim.config.schemas.model import Model
 from archsim.config.schemas.system import System
@@ -28,6 +26,13 @@ CONTEXT_GRID = 128
 PROMPT_GRID = 32
 
 
+class Work(NamedTuple):
+    """What (a part of) an iteration takes."""
+
+    seconds: float
+    joules: float
+
+
 class LatencyOracle:
     """Iteration times of one model on one machine; every simulated point is remembered.
 
@@ -37,9 +42,9 @@ class LatencyOracle:
     def __init__(self, system: System, model: Model, attention: AttentionModel = simulated_attention) -> None:
         self.system, self.model = system, model
         self._costing = Costing(system, attention, coprocess_limit=0.0)  # the memory belongs to the KV cache
-        self._decode: dict[tuple[int, int], float] = {}
-        self._dense: dict[int, float] = {}
-        self._prompt: dict[tuple[int, int], float] = {}
+        self._decode: dict[tuple[int, int], Work] = {}
+        self._dense: dict[int, Work] = {}
+        self._prompt: dict[tuple[int, int], Work] = {}
         self.usd_per_hour: float | None = None
         check_fits(system, model, 1, 1, 1)
         if self.max_tokens < 1:
@@ -62,52 +67,49 @@ class LatencyOracle:
 
     def iteration_s(self, prefill_tokens: Sequence[tuple[int, int]], decode_contexts: Sequence[int]) -> float:
         """Seconds of one iteration; see `archsim.serving.oracle.LatencyOracle`."""
+        return self.iteration(prefill_tokens, decode_contexts).seconds
+
+    def iteration_j(self, prefill_tokens: Sequence[tuple[int, int]], decode_contexts: Sequence[int]) -> float:
+        """Joules of one iteration, by the same sum."""
+        return self.iteration(prefill_tokens, decode_contexts).joules
+
+    def iteration(self, prefill_tokens: Sequence[tuple[int, int]], decode_contexts: Sequence[int]) -> Work:
+        """Seconds and joules of one iteration."""
         count = len(decode_contexts)
-        seconds = self._decode_s(count, sum(decode_contexts) / count) if count else 0.0
+        seconds, joules = self.decode(count, sum(decode_contexts) / count) if count else Work(0.0, 0.0)
         if prefill_tokens:
             new = sum(tokens for tokens, _ in prefill_tokens)
-            shared_s = self._dense_s(count) if count else 0.0
-            seconds += max(0.0, self._dense_s(new + count) - shared_s)
-            seconds += sum(self._prompt_s(tokens, before) for tokens, before in prefill_tokens)
-        return seconds
+            shared, both = self.dense(count) if count else Work(0.0, 0.0), self.dense(new + count)
+            parts = [self.prompt(tokens, before) for tokens, before in prefill_tokens]
+            seconds += max(0.0, both.seconds - shared.seconds) + sum(part.seconds for part in parts)
+            joules += max(0.0, both.joules - shared.joules) + sum(part.joules for part in parts)
+        return Work(seconds, joules)
 
-    def decode_run_s(self, decode_contexts: Sequence[int], steps: int) -> NDArray[np.float64]:
-        """Seconds of `steps` decode iterations of an unchanged batch, (steps,); equals `iteration_s` step by step."""
-        count, total = len(decode_contexts), sum(decode_contexts)
-        return np.array([self._decode_s(count, (total + count * step) / count) for step in range(steps)])
-
-    def decode_power_w(self, count: int, context: int) -> float:
-        """Mean power of the modelled devices in a decode iteration."""
-        step = self._step(count, max(1, context))
-        return step.joules / step.seconds
-
-    def _step(self, count: int, context: int) -> Step:
-        return simulate_pass(self._costing, self.model, "decode", count, 1, context)
-
-    def _decode_s(self, count: int, context: float) -> float:
+    def decode(self, count: int, context: float) -> Work:
+        """A decode step of `count` requests that attend to `context` tokens on average."""
         below = int(context // CONTEXT_GRID)
-        share = context / CONTEXT_GRID - below
         low = self._decode_at(count, below)
-        return low if share == 0.0 else low + share * (self._decode_at(count, below + 1) - low)
+        share = context / CONTEXT_GRID - below
+        return low if share == 0.0 else _between(low, self._decode_at(count, below + 1), share)
 
-    def _decode_at(self, count: int, grid: int) -> float:
+    def _decode_at(self, count: int, grid: int) -> Work:
         key = (count, grid)
         if key not in self._decode:
-            self._decode[key] = self._step(count, max(1, grid * CONTEXT_GRID)).seconds
+            step = simulate_pass(self._costing, self.model, "decode", count, 1, max(1, grid * CONTEXT_GRID))
+            self._decode[key] = Work(step.seconds, step.joules)
         return self._decode[key]
 
-    def _dense_s(self, tokens: int) -> float:
+    def dense(self, tokens: int) -> Work:
         """Everything but attention for `tokens` rows; long batches interpolate between multiples of PROMPT_GRID."""
         if tokens <= PROMPT_GRID or tokens % PROMPT_GRID == 0:
             if tokens not in self._dense:
                 step = simulate_pass(self._costing, self.model, "prefill", 1, tokens, tokens, logits=False)
-                self._dense[tokens] = _sum_s(step, attention=False)
+                self._dense[tokens] = _part(step, attention=False)
             return self._dense[tokens]
         below = tokens // PROMPT_GRID * PROMPT_GRID
-        low, high = self._dense_s(below), self._dense_s(below + PROMPT_GRID)
-        return low + (tokens - below) / PROMPT_GRID * (high - low)
+        return _between(self.dense(below), self.dense(below + PROMPT_GRID), (tokens - below) / PROMPT_GRID)
 
-    def _prompt_s(self, tokens: int, before: int) -> float:
+    def prompt(self, tokens: int, before: int) -> Work:
         """Attention of one prompt chunk of `tokens` after `before` cached ones, rounded up to the grid when long."""
         if tokens > PROMPT_GRID:
             tokens = -(-tokens // PROMPT_GRID) * PROMPT_GRID
@@ -115,13 +117,18 @@ class LatencyOracle:
         key = (tokens, before)
         if key not in self._prompt:
             step = simulate_pass(self._costing, self.model, "prefill", 1, tokens, before + tokens, logits=False)
-            self._prompt[key] = _sum_s(step, attention=True)
+            self._prompt[key] = _part(step, attention=True)
         return self._prompt[key]
 
 
-def _sum_s(step: Step, attention: bool) -> float:
-    """Seconds the attention operators of a pass (or all others) account for."""
-    parts = zip(step.tasks, step.exposed_s, strict=True)
-    return float(
-        sum(exposed for task, exposed in parts if (task.planned.name in (*ATTENTION, "attention")) == attention)
-    )
+def _between(low: Work, high: Work, share: float) -> Work:
+    seconds = low.seconds + share * (high.seconds - low.seconds)
+    return Work(seconds, low.joules + share * (high.joules - low.joules))
+
+
+def _part(step: Step, attention: bool) -> Work:
+    """What the attention operators of a pass (or all others) account for."""
+    chosen = [(task.planned.name in (*ATTENTION, "attention")) == attention for task in step.tasks]
+    seconds = float(sum(exposed for exposed, own in zip(step.exposed_s, chosen, strict=True) if own))
+    joules = sum(task.joules * task.planned.repeat for task, own in zip(step.tasks, chosen, strict=True) if own)
+    return Work(seconds, joules)

@@ -141,7 +141,7 @@ def _state(
     slots["instance"] = np.repeat(np.arange(len(instances)), stages)
     cap = int(instances["max_batch"].max()) + 1
     options = np.zeros(1, dtype=OPTIONS)
-    for name, value in {"join": 1, "router": ROUTERS.index(fleet.router), **settings}.items():
+    for name, value in {"join": 1, "decode_limit": 2**60, "router": ROUTERS.index(fleet.router), **settings}.items():
         options[name] = value
     share = np.ones(tenants)
     share[: len(weights)] = weights[:tenants]

@@ -86,6 +86,7 @@ def steady_steps(s: State, k: Int, slot: Int, preempted: Int) -> Int:
         return 1  # just preempted, tried again at the next iteration
     if inst["preempted"] > preempted:
         return 1
+    steps = min(steps, 1 + max(0, opt["decode_limit"] - rec["contexts"]) // rec["size"])
     rounds = (inst["free"] - opt["reserve"]) // rec["size"]  # in s further steps a request fills ceil(s / block) blocks
     return max(1, min(steps, rounds * opt["block"]))
 

@@ -93,7 +93,7 @@ def plane(
     return low + share * (high - low)
 
 
-@kernel
+@entry
 def prompt_attention(o: OracleArrays, m: Int, tokens: Int, before: Int) -> tuple[Int, Int]:
     """Seconds and joules of the attention of one prompt chunk; nothing for an affine oracle, whose rows hold it."""
     if o.kind[m] != TABLES:
@@ -120,7 +120,7 @@ def tabulated(
     return value
 
 
-@kernel
+@entry
 def iteration_s(
     o: OracleArrays, m: Int, prefills: Int, decodes: Int, new: Int, twice_pairs: Int, contexts: Int, prompt_s: Int
 ) -> Int:
@@ -130,7 +130,7 @@ def iteration_s(
     return tabulated(o, m, o.step_s[m], o.dense_s[m], decodes, contexts, new, prompt_s)
 
 
-@kernel
+@entry
 def iteration_j(
     o: OracleArrays, m: Int, prefills: Int, decodes: Int, new: Int, twice_pairs: Int, contexts: Int, prompt_j: Int
 ) -> Int:

@@ -180,7 +180,7 @@ def make_oracle(system: System | LatencyOracle, model: Model | None) -> tuple[La
         return system, str(getattr(system, "name", type(system).__name__))
     if model is None:
         raise UsageError(f"a model is needed to serve on {system.name}")
-    from archsim.execution.oracle import LatencyOracle as SystemOracle
+    from archsim.serving.system_oracle import SystemOracle
 
     return SystemOracle(system, model), system.name
 
@@ -200,7 +200,7 @@ def _usd_per_hour(system: object, oracle: LatencyOracle, log: RunLog, seconds: f
         return None
     from archsim.cost import machine_bill
     from archsim.cost.evaluate import usd_per_hour
-    from archsim.execution.oracle import LatencyOracle as SystemOracle
+    from archsim.serving.system_oracle import SystemOracle
 
     assert isinstance(oracle, SystemOracle)
     power_w = log.total("joules") / seconds / count

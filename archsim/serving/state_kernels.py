@@ -61,6 +61,7 @@ OPTIONS = np.dtype([
     ("batch_order", "i8"), ("swap", "i8"), ("swap_ns_per_token", "f8"), ("input_weight", "f8"),
     ("output_weight", "f8"), ("lift", "i8"), ("long_prompt", "i8"), ("whole_prompt", "i8"), ("join", "i8"),
     ("transfer_ns_per_token", "f8"), ("transfer_ns", "i8"), ("pull_limit", "f8"),
+    ("decode_limit", "i8"),
 ])  # fmt: skip
 
 CLOCK = np.dtype([
@@ -75,7 +76,7 @@ BATCH_LOG = np.dtype([
 
 
 def kernel(function: F) -> F:
-    """Compile a function that allocates nothing and that only kernels call.
+    """Compile a function that allocates nothing and that only kernels call (a call from Python would crash).
 
     Numba's reference counts of the arrays in a `State`, atomic and taken at every call, would cost most of the time.
     """

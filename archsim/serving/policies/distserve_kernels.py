@@ -129,4 +129,9 @@ def finish_pull(s: State, d: Int) -> None:
     inst["pull"] = NONE
     inst["dirty"] = 1
     r["instance"] = d
-    push_back(s, d, i)
+    if s.options[0]["batch_order"] and inst["swapped"] == 0 and inst["allocated"] < inst["max_batch"]:
+        inst["allocated"] += 1
+        inst["promised"] -= r["blocks"]
+        add_ready(s, d, i)  # ahead of the batch in flight, which comes back behind it
+    else:
+        push_back(s, d, i)

@@ -29,9 +29,6 @@ class SarathiOptions(PagedOptions):
     truncate_restarts: bool = Field(
         default=False, description="a half-prefilled request restarts with only that half as prompt (quirk of Vidur)"
     )
-    batch_order: bool = Field(
-        default=False, description="victims are the last in the last batch, not the latest arrived (quirk of Vidur)"
-    )
 
 
 @POLICIES.register("sarathi")
@@ -54,5 +51,5 @@ class Sarathi(Vllm):
             "chunk": options.chunk_tokens, "chunk_low": options.last_chunk_tokens or options.chunk_tokens,
             "chunk_stages": options.chunk_stages, "chunk_span": blocks_for(longest, options.chunk_stages),
             "skip_decodes": options.skip_decodes, "truncate": options.truncate_restarts,
-            "batch_order": options.batch_order, **options.paged_settings(),
+            **options.paged_settings(),
         }  # fmt: skip

@@ -27,11 +27,22 @@ class PagedOptions(PolicyOptions):
         default=0.0, ge=0, lt=1, description="time to move the cache of one token to or from the host"
     )
 
+    max_decode_tokens: int | None = Field(
+        default=None,
+        ge=1,
+        description="most tokens the decodes of an iteration attend to together; none: no limit",
+    )
+    batch_order: bool = Field(
+        default=False,
+        description="who took part in an iteration goes behind who did not, instead of staying in order of arrival",
+    )
+
     def paged_settings(self) -> dict[str, float]:
         """Settings of the kernel that these options stand for."""
         return {
             "reserve": self.decode_reserve, "swap": self.preemption == "swap",
-            "swap_ns_per_token": self.swap_s_per_token * 1e9,
+            "swap_ns_per_token": self.swap_s_per_token * 1e9, "batch_order": self.batch_order,
+            **({} if self.max_decode_tokens is None else {"decode_limit": self.max_decode_tokens}),
         }  # fmt: skip
 
 

@@ -58,6 +58,8 @@ def decode_paged(s: State, k: Int, slot: Int) -> None:
     place = 0
     while place < inst["ready"] and rec["size"] < inst["micro_batch"]:
         i = s.ready[k, place]
+        if rec["size"] > 0 and rec["contexts"] + s.requests[i]["processed"] > s.options[0]["decode_limit"]:
+            break
         if not make_room(s, k, i):
             break
         add_to_batch(s, slot, i, 1)

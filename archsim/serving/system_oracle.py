@@ -1,0 +1,94 @@
+"""The latency oracle of a described machine, compiled once into tables for the event loop.
+
+A decode step is tabulated at every batch up to DENSE_BATCHES (kernels make it jump), then at multiples of 8 and one
+more; contexts are refined until the middle of each interval is met within TOLERANCE. What is in between is linear. Over
+random iterations a decode step stays within 0.5 % of the full evaluation, one with prompts within 2 % (tested).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archsim.execution.oracle import CONTEXT_GRID, PROMPT_GRID, LatencyOracle, Work
+from archsim.serving.oracle import StepTables
+
+DENSE_BATCHES = 64
+TOLERANCE = 2e-3
+MOST_TOKENS = 8192  # of one iteration: what is longer is extrapolated
+Grid = list[int]
+
+
+class SystemOracle(LatencyOracle):
+    """An `execution.oracle.LatencyOracle` with tables; raises InfeasibleError where the model does not fit."""
+
+    @property
+    def name(self) -> str:
+        """Of the machine."""
+        return self.system.name
+
+    def tables(self, max_batch: int, longest_tokens: int) -> StepTables:
+        """Tables for batches up to `max_batch` and contexts up to `longest_tokens`."""
+        batches = batch_grid(min(max_batch, max(1, self.max_tokens)))
+        contexts = self._context_grid(batches, longest_tokens)
+        rows = sorted({*batches, *_steps(MOST_TOKENS)})
+        chunks = prompt_grid(longest_tokens)
+        befores = [0, *_geometric(max(2, longest_tokens), 2.0, first=128)]
+        step_s, step_j = _table([[self.decode(n, c) for c in contexts] for n in batches])
+        dense_s, dense_j = _table([[self.dense(n) for n in rows]])
+        prompt_s, prompt_j = _table([[self.prompt(n, before) for before in befores] for n in chunks])
+        grids = (np.array(grid, dtype=np.float64) for grid in (batches, contexts, rows, chunks, befores))
+        batch, context, dense, chunk, before = grids
+        return StepTables(
+            batch, context, step_s, step_j, dense, dense_s[0], dense_j[0], chunk, before, prompt_s, prompt_j
+        )
+
+    def _context_grid(self, batches: Grid, longest: int) -> Grid:
+        """Multiples of CONTEXT_GRID, halved where a step in the middle of an interval is not met."""
+        top = -(-max(longest, 2 * CONTEXT_GRID) // CONTEXT_GRID) * CONTEXT_GRID
+        probes = sorted({batches[0], batches[len(batches) // 2], batches[-1]})
+        done: Grid = [1]
+        stack = [(1, top)]
+        while stack:
+            low, high = stack.pop()
+            middle = (low + high) // 2 // CONTEXT_GRID * CONTEXT_GRID
+            if low < middle < high and not all(self._straight(n, low, middle, high) for n in probes):
+                stack += [(middle, high), (low, middle)]
+            else:
+                done.append(high)
+        return done
+
+    def _straight(self, count: int, low: int, middle: int, high: int) -> bool:
+        ends = self.decode(count, low).seconds, self.decode(count, high).seconds
+        share = (middle - low) / (high - low)
+        expected = ends[0] + share * (ends[1] - ends[0])
+        return abs(expected - self.decode(count, middle).seconds) <= TOLERANCE * expected
+
+
+def batch_grid(most: int) -> Grid:
+    """Every batch up to DENSE_BATCHES, then multiples of 8 and one more."""
+    grid = list(range(1, min(most, DENSE_BATCHES) + 1))
+    for n in range(DENSE_BATCHES + 8, most + 1, 8):
+        grid += [n, n + 1] if n < most else [n]
+    return sorted({*grid, most})
+
+
+def prompt_grid(longest: int) -> Grid:
+    """Short chunks by themselves, then multiples of PROMPT_GRID about a quarter apart."""
+    rounded = {-(-n // PROMPT_GRID) * PROMPT_GRID for n in _geometric(max(2, longest), 1.25) if n > PROMPT_GRID}
+    return sorted({1, 4, 16, PROMPT_GRID, *rounded})
+
+
+def _steps(most: int) -> Grid:
+    return [*range(32, 1024, 32), *range(1024, 4096, 64), *range(4096, most + 1, 128)]
+
+
+def _geometric(most: int, ratio: float, first: int = 1) -> Grid:
+    grid = [first]
+    while grid[-1] < most:
+        grid.append(max(grid[-1] + 1, round(grid[-1] * ratio)))
+    return grid
+
+
+def _table(rows: list[list[Work]]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    return np.array([[w.seconds for w in row] for row in rows]), np.array([[w.joules for w in row] for row in rows])

@@ -1,0 +1,52 @@
+"""The tables of a machine's oracle against its full evaluation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import archsim
+from archsim.serving.compile_oracle import compile_oracles
+from archsim.serving.oracle_kernels import OracleArrays, iteration_j, iteration_s, prompt_attention
+from archsim.serving.system_oracle import SystemOracle, batch_grid
+
+LONGEST = 4096
+
+
+@pytest.fixture(scope="module", params=["dgx-a100", "dgx-a100-attacc-bank"])
+def oracle(request: pytest.FixtureRequest) -> SystemOracle:
+    return SystemOracle(archsim.load_system(request.param), archsim.load_model("gpt3-175b"))
+
+
+def _tabulated(o: OracleArrays, chunks: list[tuple[int, int]], contexts: list[int]) -> tuple[float, float]:
+    parts = [prompt_attention(o, 0, n, before) for n, before in chunks] if chunks else []
+    new = sum(n for n, _ in chunks)
+    work = (0, len(chunks), len(contexts), new, 0, sum(contexts))
+    seconds = iteration_s(o, *work, sum(s for s, _ in parts))
+    return float(seconds), float(iteration_j(o, *work, sum(j for _, j in parts)))
+
+
+def test_tables_stay_near_the_full_evaluation(oracle: SystemOracle) -> None:
+    arrays = compile_oracles([oracle], 48, LONGEST)
+    rng = np.random.default_rng(0)
+    worst = {"decodes": 0.0, "mixed": 0.0, "prompt": 0.0, "joules": 0.0}
+    for _ in range(25):
+        contexts = rng.integers(1, LONGEST, rng.integers(1, 49)).tolist()
+        chunk = (int(rng.integers(1, 2048)), int(rng.choice([0, rng.integers(0, 2048)])))
+        for kind, chunks, decodes in (("decodes", [], contexts), ("mixed", [chunk], contexts), ("prompt", [chunk], [])):
+            seconds, joules = _tabulated(arrays, chunks, decodes)
+            full = oracle.iteration(chunks, decodes)
+            worst[kind] = max(worst[kind], abs(seconds / full.seconds - 1))
+            worst["joules"] = max(worst["joules"], abs(joules / full.joules - 1))
+    assert worst["decodes"] < 0.005, worst
+    assert worst["mixed"] < 0.02, worst
+    assert worst["prompt"] < 0.02, worst
+    assert worst["joules"] < 0.03, worst
+
+
+def test_every_batch_is_between_grid_points_near_it() -> None:
+    for most in (1, 5, 64, 65, 100, 128, 256):
+        grid = batch_grid(most)
+        assert grid[0] == 1
+        assert grid[-1] == most
+        assert max(np.diff(grid), default=1) <= 8
