@@ -57,6 +57,28 @@ def test_neither_the_arrays_nor_the_memory_are_beaten(shape):
         assert inner % TPUV4.side == 0
 
 
+@pytest.mark.parametrize("shape", [(1, 24, 7), (5, 40, 33), (130, 100, 140), (3, 7000, 50)])
+def test_requests_are_the_blocks_that_hold_the_operands(shape):
+    # As the peer asks: the aligned block of every sixteenth 2 B element of each row, each block once.
+    def blocks(rows, columns, width):
+        return len({(row * width + column) * 2 // 32 for row in rows for column in columns[::16]})
+
+    found = simulate_gemm(TPUV4, *shape)
+    tokens, reduction, outputs = shape
+    (_, outer, _), (inner_tokens, inner, inner_outputs) = found.tiling.outer, found.tiling.inner
+    depths = [range(at * inner, min(reduction, at * inner + inner)) for at in range(outer)]
+    read = written = 0
+    for token in range(0, tokens, inner_tokens):
+        for output in range(0, outputs, inner_outputs):
+            rows = [range(at, min(at + 128, tokens)) for at in range(token, min(token + inner_tokens, tokens), 128)]
+            ends = min(output + inner_outputs, outputs)
+            columns = [range(at, min(at + 128, outputs)) for at in range(output, ends, 128)]
+            read += sum(blocks(part, depth, reduction) for part in (*rows, *columns) for depth in depths)
+            written += sum(blocks(row, column, outputs) for row in rows for column in columns)
+    assert found.read_bytes == read * 32
+    assert found.written_bytes == written * 32
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_faster_memory_leaves_the_arrays_alone(shape):
     fast = replace(TPUV4, memory_bytes_per_cycle=1e12, refresh_cycles=0.0, latency_cycles=0.0)

@@ -12,10 +12,10 @@ from functools import cached_property
 import numpy as np
 
 from archsim import __version__
-from archsim.compute import time_operation
 from archsim.config.schemas.system import System
 from archsim.errors import InfeasibleError
 from archsim.execution.costing import CostedTask
+from archsim.execution.processors import time_on
 from archsim.execution.step import Step
 from archsim.execution.tasks import TaskTableBuilder
 from archsim.execution.timeline import make_timeline
@@ -67,7 +67,7 @@ class GraphEvaluation:
         work = Compute(main, shard(operator, 1, operator.count), self.copies)
         assert unit.type != "pim"
         assert unit.type != "neupims"  # a memory is never the main unit
-        found = time_operation(unit.device, work.operation)
+        found = time_on(unit.device, work.operation)
         energy = {f"{main}.{part}": joules * self.copies for part, joules in found.energy_j.items()}
         planned = PlannedTask(operator.name, main, work, 1, before)
         flop, moved = work.operation.flop * self.copies, found.bytes * self.copies

@@ -66,8 +66,8 @@ class _Core:
 
 
 class _Simulation:
-    def __init__(self, machine: OnnximMachine, tiles: list[Tile]) -> None:
-        self.machine = machine
+    def __init__(self, machine: OnnximMachine, shape: tuple[int, int, int], tiles: list[Tile]) -> None:
+        self.machine, self.shape = machine, shape
         self.cores = [_Core() for _ in range(machine.cores)]
         for tile in tiles:
             self.cores[tile.core].todo.append(tile)
@@ -124,13 +124,12 @@ class _Simulation:
         core.resident.append(here)
         tile, depth = here.tile, sum(here.tile.reduction)
         for column, outputs in enumerate(tile.outputs):
-            self.load(core, depth, outputs, here.weights, column)
+            self.load(core, self.block_bytes(outputs, depth, self.shape[1]), here.weights, column)
             if column == 0:
                 for row, tokens in enumerate(tile.tokens):
-                    self.load(core, tokens, depth, here.activations, row)
+                    self.load(core, self.block_bytes(tokens, depth, self.shape[1]), here.activations, row)
 
-    def load(self, core: _Core, rows: int, columns: int, there: set[int], index: int) -> None:
-        bytes_ = self.request_bytes(rows, columns)
+    def load(self, core: _Core, bytes_: int, there: set[int], index: int) -> None:
         self.read_bytes += bytes_
 
         def arrived(now: float) -> None:
@@ -139,11 +138,16 @@ class _Simulation:
 
         core.transfer(bytes_, arrived)
 
-    def request_bytes(self, rows: int, columns: int) -> int:
-        """Bytes of the whole requests that cover a block of a row-major matrix."""
-        return (
-            rows * -(-columns * self.machine.element_bytes // self.machine.request_bytes) * self.machine.request_bytes
-        )
+    def block_bytes(self, rows: int, columns: int, width: int) -> int:
+        """Bytes of the requests for a block of a matrix with rows of `width` elements, weights by output.
+
+        A row asks for one request after the other from the one it begins in, even if it reaches into one more. Rows
+        of the whole width lie end to end, so that two may share a request.
+        """
+        element, request = self.machine.element_bytes, self.machine.request_bytes
+        a_row = -(-columns * element // request)
+        count = (rows - 1) * width * element // request + a_row if columns == width else rows * a_row
+        return count * request
 
     def hand_over(self, core: _Core, now: float) -> None:
         """Give the array the blocks whose loads have come, in order, and end tiles that have given all."""
@@ -180,7 +184,7 @@ class _Simulation:
             for index, result in enumerate(here.finished):
                 column, row = divmod(index, len(tile.tokens))
                 cycle = max(cycle + 1, result)
-                self.store(core, cycle, self.request_bytes(tile.tokens[row], tile.outputs[column]))
+                self.store(core, cycle, self.block_bytes(tile.tokens[row], tile.outputs[column], self.shape[2]))
         self.at(cycle, lambda now: self.leave(core, here, now))
 
     def store(self, core: _Core, cycle: float, bytes_: int) -> None:
@@ -196,7 +200,9 @@ class _Simulation:
 def simulate_gemm(machine: OnnximMachine, tokens: int, reduction: int, outputs: int) -> GemmRun:
     """A (tokens, reduction) x (reduction, outputs) product. Raises UsageError for a dimension below one."""
     tiling = tile_gemm(machine, tokens, reduction, outputs)
-    simulation = _Simulation(machine, list_tiles(machine, tiling, tokens, reduction, outputs))
+    simulation = _Simulation(
+        machine, (tokens, reduction, outputs), list_tiles(machine, tiling, tokens, reduction, outputs)
+    )
     cycles = math.ceil(simulation.run())
     return GemmRun(
         cycles, tiling, simulation.read_bytes, simulation.written_bytes,
