@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from archsim.compute.gpu.precision import Precision, compute_dtype, conversion_balance, slots, time_gemm
-from archsim.config import load
+from archsim.config import load, load_model, load_system
+from archsim.cost.evaluation import evaluate
 from archsim.errors import ConfigError
+from archsim.results import OperatorResult, Report
 from archsim.validation.low_precision_layer import LAYERS, LowPrecisionLayer, ladder_gpu, ladder_table, layer_seconds
 
 DATA = Path(__file__).parent / "data" / "ladder"
@@ -116,3 +118,38 @@ def test_impossible_precisions_are_one_line() -> None:
         time_gemm(gpu, table, 1, 64, 64, Precision("int4", "fp16", site="near-bank"))
     with pytest.raises(ConfigError, match="no route from nf4 to int8"):
         time_gemm(gpu, table, 1, 64, 64, Precision("nf4", "int8", compute="int8"))
+
+
+def step(weight: str, *overrides: str, system: str = "hgx-a100") -> Report:
+    model = load_model("llama2-7b", (f"weight_dtype={weight}", *overrides))
+    return evaluate(load_system(system, ("units.gpu.count=1",)), model, 1, 512, 2)
+
+
+def decode_rows(report: Report) -> dict[str, OperatorResult]:
+    return {row.name: row for row in report.operators if row.phase == "decode"}
+
+
+def test_a_decode_step_knows_the_stored_dtype() -> None:
+    """NF4 and INT4 weights weigh the same; NF4 is bound by conversion on A100, costs more time and conversions."""
+    wide, int4, nf4 = step("fp16"), step("int4"), step("nf4")
+    assert wide.latency.tpot_s > nf4.latency.tpot_s > int4.latency.tpot_s
+    assert decode_rows(nf4)["ffn_up"].bound == "conversion"
+    assert decode_rows(wide)["ffn_up"].bound == "memory"
+    assert nf4.energy.breakdown["gpu.convert"] > int4.energy.breakdown["gpu.convert"] > 0
+    assert "gpu.convert" not in wide.energy.breakdown
+
+
+def test_weights_in_a_format_of_the_matrix_unit_are_not_converted() -> None:
+    for weight, converts in (("fp8", False), ("mxfp8", False), ("nf4", True)):
+        found = step(weight, system="hgx-h100")
+        assert ("gpu.convert" in found.energy.breakdown) == converts
+    assert "gpu.convert" in step("fp8").energy.breakdown  # an A100 has no such unit
+    assert "gpu.convert" in step("fp8", "compute_dtype=fp16", system="hgx-h100").energy.breakdown
+
+
+def test_narrower_weights_fill_less_memory_and_scales_count() -> None:
+    names = ("fp16", "mxfp8", "fp8-e5m2", "nvfp4", "mxfp4", "nf4", "int2", "int1")
+    sizes = [step(name).capacity.units[0].contents["weights"] for name in names]
+    assert sizes == sorted(sizes, reverse=True)
+    grouped = step("int4", "weight_group=128", "weight_scale_bytes=2").capacity.units[0].contents["weights"]
+    assert grouped / step("int4").capacity.units[0].contents["weights"] == pytest.approx((0.5 + 2 / 128) / 0.5)

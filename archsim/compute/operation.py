@@ -34,6 +34,9 @@ class Operation:
     flop: float = 0.0  # as the operator counts it
     requests: int = 1  # attention: `count` is requests x key/value heads
     new_tokens: int = 1  # attention: m is new tokens x queries per key/value head
+    a_dtype: str = ""  # as in the operator; "" where only the element sizes are known
+    b_dtype: str = ""
+    compute: str = ""
     causal: bool = True  # attention: whether a new token sees only those before it
     then: Operation | None = None
 

@@ -53,6 +53,7 @@ def shard(operator: Operator, ways: int, kv_heads: int, round_down: bool = False
     share = Operation(
         kind=_KINDS[operator.kind], m=m, n=n, k=k, count=count, inputs=operator.inputs, function=operator.function,
         a_bytes=operator.a_bytes, b_bytes=operator.b_bytes, c_bytes=operator.c_bytes,
+        a_dtype=operator.a_dtype, b_dtype=operator.b_dtype, compute=operator.compute,
         flop=operator.flop * (m * n * k * count) / (operator.m * operator.n * operator.k * operator.count),
     )  # fmt: skip
     return share

@@ -13,6 +13,7 @@ Conventions
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypedDict
 
 import networkx as nx
 
@@ -107,8 +108,19 @@ def _gemm(work: Pass, name: str, m: int, k: int, n: int, count: int = 1, fill: f
     activation = model.activation_element_bytes
     return Operator(
         name, "gemm", work.phase, m=m, n=n, k=k, count=count, repeat=model.layers,
-        a_bytes=activation, b_bytes=model.weight_element_bytes, c_bytes=activation, fill=fill,
+        a_bytes=activation, b_bytes=model.weight_element_bytes, c_bytes=activation, fill=fill, **_dtypes(model),
     )  # fmt: skip
+
+
+class _Dtypes(TypedDict):
+    a_dtype: str
+    b_dtype: str
+    compute: str
+
+
+def _dtypes(model: Model) -> _Dtypes:
+    """Names of the dtypes of a product with weights."""
+    return {"a_dtype": model.activation_dtype, "b_dtype": model.weight_dtype, "compute": model.compute_dtype or ""}
 
 
 def _elementwise(
@@ -142,7 +154,7 @@ def _add_logits(graph: nx.DiGraph[str], work: Pass, last: tuple[str, ...]) -> No
     activation = model.activation_element_bytes
     head = Operator(
         "lm_head", "gemm", work.phase, m=rows, n=model.vocab, k=model.hidden, count=1, repeat=1,
-        a_bytes=activation, b_bytes=model.weight_element_bytes, c_bytes=activation,
+        a_bytes=activation, b_bytes=model.weight_element_bytes, c_bytes=activation, **_dtypes(model),
     )  # fmt: skip
     _add(graph, head, last)
 
@@ -183,7 +195,7 @@ def _qkv(work: Pass) -> Operator:
     return Operator(
         "qkv", "gemm", work.phase, m=work.rows, n=(heads + 2 * kv_heads) * size, k=model.hidden, count=1,
         repeat=model.layers, a_bytes=activation, b_bytes=model.weight_element_bytes,
-        c_bytes=(heads * activation + 2 * kv_heads * cache) / (heads + 2 * kv_heads),
+        c_bytes=(heads * activation + 2 * kv_heads * cache) / (heads + 2 * kv_heads), **_dtypes(model),
     )  # fmt: skip
 
 

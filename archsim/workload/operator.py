@@ -43,6 +43,9 @@ class Operator:
     inputs: int = 1
     function: str = ""  # relu, gelu, silu; layernorm, rmsnorm
     fill: float = 1.0
+    a_dtype: str = ""  # names of the stored dtypes of a product with weights, where the workload knows them
+    b_dtype: str = ""
+    compute: str = ""  # dtype the product is computed in, if the workload prescribes it
 
     @property
     def flop(self) -> float:

@@ -6,9 +6,9 @@ from functools import cache, lru_cache
 from typing import cast
 
 from archsim.compute.gpu.energy import powered, work_of
-from archsim.compute.gpu.machine import Machine, machine_of
-from archsim.compute.gpu.operators import Attention, Gemm, GpuOperator, Operand, Vector
-from archsim.compute.gpu.precision import slots
+from archsim.compute.gpu.machine import Machine, compute_name, machine_of
+from archsim.compute.gpu.operators import STORED_BITS, Attention, Gemm, GpuOperator, Operand, Vector
+from archsim.compute.gpu.precision import serving_dtype, slots
 from archsim.compute.gpu.time import gpu_operator_time
 from archsim.compute.operation import Bound, Operation, OperationCost
 from archsim.config import load
@@ -71,10 +71,19 @@ def operator_of(machine: Machine, op: Operation) -> GpuOperator:
 
 
 def _gemm(machine: Machine, op: Operation) -> Gemm:
-    compute, stored = _dtypes(machine, op.a_bytes, op.b_bytes)
-    need = 0.0 if stored == compute else slots(conversions(), stored, _converted(compute), "register")
-    a, b, c = Operand(_float_name(machine, op.a_bytes)), Operand(stored, slots=need), Operand(_result(op.c_bytes))
-    return Gemm(op.m, op.n, op.k, op.count, a, b, c, compute)
+    if not op.b_dtype:
+        compute, stored = _dtypes(machine, op.a_bytes, op.b_bytes)
+        activation = _float_name(machine, op.a_bytes)
+    else:
+        stored, activation = op.b_dtype, op.a_dtype
+        compute = compute_name(op.compute or serving_dtype(machine.gpu, stored, activation))
+        if STORED_BITS[compute] < STORED_BITS[activation]:
+            activation = compute  # quantised by the kernel that wrote them
+    need = slots(conversions(), stored, compute, "register")
+    own = Operand(stored).bytes
+    scales = max(op.b_bytes - own, 0.0)  # of the weight groups
+    b = Operand(stored, 1 if scales else 0, scales + own - STORED_BITS[stored] / 8.0, need)
+    return Gemm(op.m, op.n, op.k, op.count, Operand(activation), b, Operand(_result(op.c_bytes)), compute)
 
 
 def _dtypes(machine: Machine, a_bytes: float, b_bytes: float) -> tuple[str, str]:
@@ -94,10 +103,6 @@ def _dtypes(machine: Machine, a_bytes: float, b_bytes: float) -> tuple[str, str]
     if wide <= 1.0:
         return "fp16", _INTEGERS[b_bytes]
     raise ConfigError(f"gpu {machine.gpu.name} has no unit for elements of {wide:g} bytes", key="peak_flops")
-
-
-def _converted(compute: str) -> str:
-    return "fp8-e4m3" if compute == "fp8" else compute
 
 
 def _float_name(machine: Machine, bytes_: float) -> str:

@@ -42,6 +42,22 @@ class Precision:
     site: Site | None = None
 
 
+def serving_dtype(gpu: Gpu, weight: str, activation: str) -> str:
+    """The dtype in which a serving framework multiplies: it quantises wide activations where that gives a faster unit.
+
+    Weights in a float format the device has a unit for are multiplied in it; integer weights only if the activations
+    are integers too; all else in the dtype of the activations (in fp16 if that has no unit).
+    """
+    machine = machine_of(gpu)
+    natural = _NATURAL.get(weight, weight)
+    if natural in ("fp8", "fp4") and machine.computes(natural):
+        return natural
+    if activation in (*_INTEGERS, "fp8", *_NATURAL):
+        return compute_dtype(gpu, weight, activation)
+    wide = weight if STORED_BITS[weight] > STORED_BITS[activation] else activation
+    return wide if machine.computes(wide) else "fp16"
+
+
 @dataclass(frozen=True)
 class ConvertedGemm:
     """The time of a product with its conversions.
@@ -161,10 +177,11 @@ def _after_pass(gpu: Gpu, table: Conversions, gemm: Gemm, weight_slots: float) -
 
 def slots(table: Conversions, stored: str, compute: str, site: Site) -> float:
     """Lane slots per element from `stored` to `compute`; 0 where the unit takes the stored dtype as it is."""
+    stored = "fp8-e4m3" if stored == "fp8" else stored
     target = {"fp8": "fp8-e4m3", "tf32": "fp32"}.get(compute, compute)
     routes = {str(name): {str(to): cost for to, cost in costs.items()} for name, costs in table.costs.items()}
     if target not in routes.get(stored, {}):
-        if stored == compute or compute_name(stored) == compute:
+        if stored in (compute, target) or compute_name(stored) == compute:
             return 0.0
         raise ConfigError(f"conversion {table.name} has no route from {stored} to {target}", key="costs")
     cost = routes[stored][target]

@@ -9,11 +9,16 @@ from pydantic import Field, model_validator
 from archsim.config.base import Config, Preset
 from archsim.errors import suggest
 
+# Bytes of a stored element; block formats with the scales of their blocks (OCP Microscaling 1.0; NVIDIA for nvfp4).
 DTYPE_BYTES = {
     "fp32": 4.0, "tf32": 4.0, "fp16": 2.0, "bf16": 2.0, "fp8": 1.0, "int8": 1.0, "fp4": 0.5, "int4": 0.5,
-    "int2": 0.25, "int1": 0.125,
+    "int2": 0.25, "int1": 0.125, "fp8-e4m3": 1.0, "fp8-e5m2": 1.0, "mxfp8": 1.0 + 1.0 / 32.0, "nf4": 0.5,
+    "mxfp4": 0.5 + 1.0 / 32.0, "nvfp4": 0.5 + 1.0 / 16.0,
 }  # fmt: skip
-Dtype = Literal["fp32", "tf32", "fp16", "bf16", "fp8", "int8", "fp4", "int4", "int2", "int1"]
+Dtype = Literal[
+    "fp32", "tf32", "fp16", "bf16", "fp8", "int8", "fp4", "int4", "int2", "int1", "fp8-e4m3", "fp8-e5m2", "mxfp8",
+    "nf4", "mxfp4", "nvfp4",
+]  # fmt: skip
 
 
 class Experts(Config):
@@ -50,6 +55,13 @@ class Model(Preset):
     weight_dtype: Dtype = "fp16"
     activation_dtype: Dtype = "fp16"
     kv_dtype: Dtype = "fp16"
+    compute_dtype: Dtype | None = Field(
+        default=None,
+        description="dtype in which products with weights are computed; none: the stored one where the device has a "
+        "unit for it and the operands allow it, else the activations'",
+    )
+    weight_group: int = Field(default=0, ge=0, le=1_000_000, description="weights that share a scale; 0: none")
+    weight_scale_bytes: float = Field(default=2.0, ge=0, le=64, description="bytes of such a scale and its zero point")
 
     @model_validator(mode="after")
     def _shapes_agree(self) -> Model:
@@ -73,8 +85,9 @@ class Model(Preset):
 
     @property
     def weight_element_bytes(self) -> float:
-        """Bytes of one weight."""
-        return DTYPE_BYTES[self.weight_dtype]
+        """Bytes of one weight, its share of the group's scale included."""
+        scales = self.weight_scale_bytes / self.weight_group if self.weight_group else 0.0
+        return DTYPE_BYTES[self.weight_dtype] + scales
 
     @property
     def activation_element_bytes(self) -> float:
