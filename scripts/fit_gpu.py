@@ -53,10 +53,15 @@ def fit(
             assign(block, {k: v for k, v in shared.get(problem.section, {}).items() if k not in (problem.seeds or {})})
         if problem.section[0] == "gemm" and block.name in memory:
             assign(block, memory[block.name])
+        if problem.section == ("mixed",):
+            prompts = memory[f"{block.name} prefill"]
+            assign(block, prompts)
     began = time.process_time()
     Fit(blocks, (*problem.own, *problem.shared)).search(80)
     if problem.data_set == "gpu-silicon":
         shared[problem.section] = values(blocks[0], names(problem.shared))
+    if problem.section == ("prefill",):
+        memory.update({f"{block.name} prefill": values(block, names(problem.own)) for block in blocks})
     if problem is SILICON[0]:
         memory.update({block.name: values(block, MEMORY) for block in blocks})
     seconds = time.process_time() - began

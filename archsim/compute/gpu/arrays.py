@@ -102,9 +102,10 @@ def attention_answers(machine: Machine, operators: Sequence[Attention]) -> Recor
     def run(group: list[Attention]) -> Records:
         if is_decode(group[0]):
             return run_decode(machine, machine.decode(group[0].compute), decode_rows_of(group))
-        return run_prefill(machine, machine.prefill(group[0].compute), prefill_rows_of(group))
+        path = machine.mixed if group[0].decodes > 0 else machine.prefill
+        return run_prefill(machine, path(group[0].compute), prefill_rows_of(group))
 
-    return _grouped(operators, lambda op: (op.compute, is_decode(op)), run, records.ATTENTION_ANSWER)
+    return _grouped(operators, lambda op: (op.compute, is_decode(op), op.decodes > 0), run, records.ATTENTION_ANSWER)
 
 
 def is_decode(op: Attention) -> bool:

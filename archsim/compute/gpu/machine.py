@@ -103,6 +103,11 @@ class Machine:
             f"prefill {dtype}", lambda: self._record(records.PREFILL_PATH, self.kernels.prefill, compute_name(dtype))
         )
 
+    def mixed(self, dtype: str) -> Records:
+        """The `PREFILL_PATH` record of a launch that also holds sequences of one new token."""
+        kernel = self.kernels.prefill.model_copy(update=self.kernels.mixed.model_dump(exclude_none=True))
+        return self._made(f"mixed {dtype}", lambda: self._record(records.PREFILL_PATH, kernel, compute_name(dtype)))
+
     def decode(self, dtype: str) -> Records:
         """The `DECODE_PATH` record."""
         return self._made(

@@ -97,6 +97,16 @@ class PrefillKernel(Config):
     empty_unit: Time = Field(description="a tile of a mixed launch that exits at once")
 
 
+class MixedKernel(Config):
+    """Constants of the prompt kernel that differ when its launch also holds sequences of one new token."""
+
+    launch: Time | None = Field(default=None, description="none: as for prompts")
+    overlap: Annotated[float, Field(ge=1, le=64)] | None = Field(default=None, description="none: as for prompts")
+    unit: Time | None = Field(default=None, description="none: as for prompts")
+    bandwidth_share: Share | None = Field(default=None, description="none: as for prompts")
+    empty_unit: Time | None = Field(default=None, description="none: as for prompts")
+
+
 class DecodeKernel(Config):
     """Attention of one new token a sequence, its keys split over SMs."""
 
@@ -171,6 +181,7 @@ class GpuKernels(Preset):
     )
     gemm: dict[GemmPathName, GemmPath] = Field(min_length=1)
     prefill: PrefillKernel
+    mixed: MixedKernel = MixedKernel()
     decode: DecodeKernel
     moe: MoeKernel
     vector: dict[VectorName, VectorKernel] = Field(min_length=1)

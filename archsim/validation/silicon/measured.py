@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from archsim.compute.gpu import Attention, Gemm, GpuOperator, Vector
+from archsim.config.schemas.gpu_library import VectorName
 
 Row = Mapping[str, str]
 
@@ -31,6 +32,34 @@ def layer_operators(row: Row) -> Iterator[tuple[str, GpuOperator]]:
     yield "mlp_act", Vector("activation" if gated else "gelu", tokens, wide / tp)
     yield "add", Vector("add", tokens, width)
     yield "emb", Vector("embedding", tokens, width)
+
+
+# hidden size, width of the feed-forward block, vocabulary of the models of llmservingsim_v1_dense.csv
+WIDTHS = {"meta-llama/Llama-3.1-8B": (4096, 14336, 128256), "Qwen/Qwen3-32B": (5120, 25600, 151936)}
+_SERVING_VECTORS: dict[str, VectorName] = {
+    "layernorm": "norm", "final_layernorm": "norm", "rotary_emb": "rope", "act_fn": "activation",
+    "embedding": "embedding",
+}  # fmt: skip
+
+
+def serving_layer(row: Row) -> GpuOperator | None:
+    """A row of llmservingsim_v1_dense.csv; None for the layers that are no single operator here (sampler, qk_norm)."""
+    if row["model"] not in WIDTHS:
+        return None
+    hidden, wide, vocabulary = WIDTHS[row["model"]]
+    heads, kv_heads, size = HEADS[row["model"]]
+    tp, rows, layer = int(row["tensor_parallel"]), float(row["count"]), row["layer"]
+    products = {
+        "qkv_proj": ((heads + 2 * kv_heads) * size / tp, hidden), "o_proj": (hidden, heads * size / tp),
+        "gate_up_proj": (2 * wide / tp, hidden), "down_proj": (hidden, wide / tp), "lm_head": (vocabulary / tp, hidden),
+    }  # fmt: skip
+    if layer in products:
+        return Gemm(rows, *products[layer])
+    if layer not in _SERVING_VECTORS:
+        return None
+    widths = {"rotary_emb": (heads + kv_heads) * size / tp, "act_fn": wide / tp}
+    per_element = 8.0 if layer.endswith("layernorm") else None  # with the residual addition
+    return Vector(_SERVING_VECTORS[layer], rows, widths.get(layer, hidden), bytes_per_element=per_element)
 
 
 def serving_attention(row: Row) -> Attention:

@@ -86,7 +86,8 @@ def _records(machine: Machine, operators: Sequence[Any]) -> tuple[Records, Recor
     if isinstance(first, Attention) and arrays.is_decode(first):
         return machine.decode(first.compute), arrays.decode_rows_of(operators), arrays.run_decode
     if isinstance(first, Attention):
-        return machine.prefill(first.compute), arrays.prefill_rows_of(operators), arrays.run_prefill
+        prompt = machine.mixed if first.decodes > 0 else machine.prefill
+        return prompt(first.compute), arrays.prefill_rows_of(operators), arrays.run_prefill
     if isinstance(first, Vector):
         return machine.vector(first.name), arrays.vector_rows_of(machine, operators), arrays.run_vector
     loads = [np.array(op.loads, dtype=np.float64) for op in operators]
@@ -136,6 +137,18 @@ def _serving(keep: Callable[[Attention], bool]) -> Callable[[Path], list[Sample]
             for row, op in found
             if keep(op)
         ]
+
+    return samples
+
+
+def _serving_layers(keep: Callable[[Any], bool]) -> Callable[[Path], list[Sample]]:
+    def samples(folder: Path) -> list[Sample]:
+        found = []
+        for row in _table(folder / "measured_llm" / "llmservingsim_v1_dense.csv"):
+            operator = measured.serving_layer(row)
+            if operator is not None and keep(operator):
+                found.append(Sample(device_of(row["device"]), operator, float(row["time_us"]) * 1e-6, row["model"]))
+        return found
 
     return samples
 
@@ -260,17 +273,29 @@ def _is_prefill(op: Any) -> bool:
     return isinstance(op, Attention) and not arrays.is_decode(op)
 
 
+def _is_prompt(op: Any) -> bool:
+    return _is_prefill(op) and op.decodes == 0
+
+
+def _is_mixed(op: Any) -> bool:
+    return _is_prefill(op) and op.decodes > 0
+
+
 def _warm_moe(op: Any) -> bool:
     return isinstance(op, Moe)
 
 
 NARROW_OWN = pick(GEMM_OWN, "launch_s", "tensor_share", "store_bytes_per_clock")
 NARROW_SHARED = (*QUANTISE, *pick(GEMM_SHARED, "tile_slope", "operand_bytes_per_clock", "overlap", "round_s"))
+_MIXED_OWN = constants(
+    {"overlap": (1.5, 32, 1), "bandwidth_share": (0.2, 1, 0.01), "empty_unit_s": (1e-8, 3e-6, 1e-9)}, shared=False
+)
 _GEMM3 = pick(GEMM_OWN, "launch_s", "tensor_share", "bandwidth_share")
 _LIBRARY = pick(GEMM_SHARED, "tail_hidden")  # how persistent the library's kernels were
 # Kernels of 2023-24 walk a row in one block, two blocks an SM; the rest of their cost is in the bandwidth share.
 _VIDUR_VECTOR = {"slots_per_element": 0.0, "l2_gain": 1.3, "l2_reach": 1.2}
 _HOST_VECTOR = {"l2_gain": 2.6, "l2_reach": 1.8}
+_L2_VECTOR = constants({"l2_gain": (1, 8, 1), "l2_reach": (0.2, 3, 0.1)}, shared=True)
 _SERIAL_ROWS = {"norm": 0.95, "rope": 0.6, "activation": 0.92}
 
 SILICON = (
@@ -298,8 +323,17 @@ VIDUR = (
     ),
 )  # fmt: skip
 SERVING = (
-    Problem("attention, prefill and mixed", "llmservingsim", ("prefill",), _serving(_is_prefill),
-            (*PREFILL_OWN, Constant("empty_unit_s", 1e-8, 3e-6), *pick(DECODE_OWN, "bandwidth_share"))),
+    Problem("GEMM bf16", "llmservingsim", ("gemm", "fp16"), _serving_layers(_compute("bf16")), _GEMM3),
+    *(
+        Problem(name, "llmservingsim", ("vector", name), _serving_layers(_is_vector(name)),
+                vector_own("launch_s", "bandwidth_share", *(("row_s",) if name == "embedding" else ())), _L2_VECTOR,
+                seeds={"slots_per_element": 0.0, "row_clocks_per_element": 0.0, "l2_gain": 2.5, "l2_reach": 1.2})
+        for name in ("norm", "rope", "activation", "embedding")
+    ),
+    Problem("attention, prefill", "llmservingsim", ("prefill",), _serving(_is_prompt), PREFILL_OWN),
+    Problem("attention, mixed", "llmservingsim", ("mixed",), _serving(_is_mixed),
+            (*pick(PREFILL_OWN, "launch_s", "unit_s"), *_MIXED_OWN),
+            seeds={"bandwidth_share": 0.6, "overlap": 2.5}),
     Problem("attention, decode", "llmservingsim", ("decode",), _serving(_is_decode),
             (*pick(DECODE_OWN, "launch_s", "bandwidth_share", "l2_share"), *DECODE_KERNEL)),
 )  # fmt: skip
