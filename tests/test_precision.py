@@ -13,6 +13,8 @@ from archsim.compute.gpu.precision import Precision, compute_dtype, conversion_b
 from archsim.config import load, load_model, load_system
 from archsim.cost.evaluation import evaluate
 from archsim.errors import ConfigError
+from archsim.execution.attention import AttentionCost, simulated_attention
+from archsim.mapping.plan import PimAttention
 from archsim.results import OperatorResult, Report
 from archsim.validation.low_precision_layer import LAYERS, LowPrecisionLayer, ladder_gpu, ladder_table, layer_seconds
 
@@ -153,3 +155,25 @@ def test_narrower_weights_fill_less_memory_and_scales_count() -> None:
     assert sizes == sorted(sizes, reverse=True)
     grouped = step("int4", "weight_group=128", "weight_scale_bytes=2").capacity.units[0].contents["weights"]
     assert grouped / step("int4").capacity.units[0].contents["weights"] == pytest.approx((0.5 + 2 / 128) / 0.5)
+
+
+def pim_attention(kv_bytes: float, conversion_rate: float = 0.0, multiply_rate: float = 1.0) -> AttentionCost:
+    rules = (
+        f"multiply_bytes: 1, stored_bytes: [0.5], conversion_rate: {conversion_rate}, multiply_rate: {multiply_rate}"
+    )
+    overrides = (f"in_place_conversion={{{rules}, energy: 0.1 pJ}}",) if conversion_rate else ()
+    work = PimAttention("pim", 8, 96, 8, 1, 2048, 128, kv_bytes, 1.0)
+    return simulated_attention(load("pim", "attacc-bank", overrides), work)
+
+
+def test_a_memory_that_computes_converts_only_if_its_description_says_so() -> None:
+    """Half the bytes halve the time of the MACs only if the units convert and multiply twice as fast."""
+    with pytest.raises(ConfigError, match=r"elements of 0.5 B"):
+        pim_attention(0.5)
+    byte = pim_attention(1.0)
+    for rates, share in (((2.0, 2.0), 0.5), ((1.0, 2.0), 1.0), ((2.0, 1.0), 1.0), ((0.5, 2.0), 2.0)):
+        half = pim_attention(0.5, *rates)
+        assert half.seconds == pytest.approx(byte.seconds + (share - 1) * byte.time_split_s["mac"])
+        assert sum(half.time_split_s.values()) == pytest.approx(half.seconds)
+        assert half.energy_j["cell"] == pytest.approx(byte.energy_j["cell"] / 2)
+        assert half.energy_j["convert"] == pytest.approx(2 * 96 * 2048 * 128 * 0.1e-12)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from archsim.compute.per_config import PerConfig
-from archsim.config.schemas.pim import Pim
+from archsim.config.schemas.pim import InPlaceConversion, Pim
 from archsim.config.schemas.pim_neupims import NeupimsDevice
 from archsim.errors import ConfigError
 from archsim.mapping.plan import PimAttention
@@ -61,18 +62,35 @@ def _attacc(pim: Pim, work: PimAttention) -> AttentionCost:
         simulate_device_attention,  # compiled kernels: only machines with PIM load them
     )
 
-    element_bytes = int(work.kv_element_bytes)
-    if element_bytes != work.kv_element_bytes or element_bytes not in pim.element_bytes:
+    stored, element_bytes = work.kv_element_bytes, int(work.kv_element_bytes)
+    convert = pim.in_place_conversion
+    converts = convert is not None and any(math.isclose(stored, known) for known in convert.stored_bytes)
+    if converts and convert is not None:
+        element_bytes = convert.multiply_bytes
+    elif element_bytes != stored or element_bytes not in pim.element_bytes:
         sizes = ", ".join(f"{size} B" for size in pim.element_bytes)
         raise ConfigError(
-            f"found a KV cache with elements of {work.kv_element_bytes:g} B, {pim.name} multiplies {sizes}",
-            key="kv_dtype",
+            f"found a KV cache with elements of {stored:g} B, {pim.name} multiplies {sizes}", key="kv_dtype"
         )
     found = simulate_device_attention(
         _compiled(pim), work.context_tokens, work.heads_per_device, work.head_size, element_bytes, work.queries_per_kv
     )
     uncounted_s = reference_softmax_s(pim, work) if pim.reference_slips is True else 0.0
-    return AttentionCost(found.seconds, found.energy_j, found.time_split_s, uncounted_s)
+    cost = AttentionCost(found.seconds, found.energy_j, found.time_split_s, uncounted_s)
+    return _converted(cost, convert, work) if converts and convert is not None else cost
+
+
+def _converted(cost: AttentionCost, convert: InPlaceConversion, work: PimAttention) -> AttentionCost:
+    """Attention on elements stored narrower than they are multiplied: the pace of the slowest stage."""
+    share = work.kv_element_bytes / convert.multiply_bytes
+    pace = max(share, 1.0 / convert.conversion_rate, 1.0 / convert.multiply_rate)
+    mac_s = cost.time_split_s.get("mac", 0.0)
+    split_s = cost.time_split_s | {"mac": mac_s * share}
+    split_s["convert"] = mac_s * (pace - share)
+    elements = 2.0 * work.heads_per_device * work.context_tokens * work.head_size
+    energy = {part: joules * (share if part == "cell" else 1.0) for part, joules in cost.energy_j.items()}
+    energy["convert"] = elements * convert.energy
+    return AttentionCost(cost.seconds - mac_s * (1.0 - pace), energy, split_s, cost.uncounted_s)
 
 
 def _neupims(device: NeupimsDevice, work: PimAttention) -> AttentionCost:

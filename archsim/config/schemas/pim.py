@@ -135,6 +135,23 @@ class PimEnergy(Config):
     link: JoulesPerByte = Field(default=0.0, ge=0, description="transfers between the device and its host")
 
 
+class InPlaceConversion(Config):
+    """Units that convert narrow elements to the width they multiply, between bank and multiplier.
+
+    Rates are elements per column command over the elements of `multiply_bytes` that a column holds. The bank delivers
+    multiply_bytes / stored times as many; the slowest of bank, conversion and multipliers sets the pace. So narrow
+    storage buys time only where both rates are above one; it always buys capacity.
+    """
+
+    multiply_bytes: int = Field(description="width of the elements multiplied, one of `element_bytes`")
+    stored_bytes: tuple[Annotated[float, Field(gt=0, lt=8)], ...] = Field(
+        min_length=1, max_length=16, description="stored widths it takes, scales included"
+    )
+    conversion_rate: Annotated[float, Field(gt=0, le=1e3)] = Field(description="elements converted, see above")
+    multiply_rate: Annotated[float, Field(gt=0, le=1e3)] = Field(default=1.0, description="elements multiplied")
+    energy: Joules = Field(ge=0, description="converting one element")
+
+
 class Pim(Preset):
     """One PIM device: `stacks` equal stacks that run the same program on their share of the heads."""
 
@@ -154,6 +171,9 @@ class Pim(Preset):
         default=3352e9, gt=0, description="softmax rate of a device at 2-byte elements, AttAcc devices.py"
     )
     element_bytes: tuple[int, ...] = Field(default=(1, 2), min_length=1, description="operand sizes the units support")
+    in_place_conversion: InPlaceConversion | None = Field(
+        default=None, description="none: only elements of `element_bytes` can be multiplied"
+    )
     requests: dict[str, RequestRole]
     reach: dict[str, CommandList] = Field(default_factory=dict, description="command -> levels whose banks it spans")
     holds: dict[str, CommandList] = Field(
