@@ -43,7 +43,7 @@ class Build:
         self.nodes.append(helper.make_node(op, inputs, outputs, name=outputs[0], **attributes))
         return outputs[0]
 
-    def save(self, path, inputs, output, domains=()):
+    def save(self, path, inputs, output, domains=(), opset=20):
         """Write the model; `inputs` maps a name to its shape, or to (type, shape)."""
         values = []
         for name, given in inputs.items():
@@ -51,8 +51,8 @@ class Build:
             values.append(helper.make_tensor_value_info(name, kind, shape))
         made = helper.make_tensor_value_info(output, Kind.FLOAT16, None)
         graph = helper.make_graph(self.nodes, "g", values, [made], self.weights)
-        sets = [helper.make_opsetid("", 20), *(helper.make_opsetid(domain, 1) for domain in domains)]
-        onnx.save(helper.make_model(graph, opset_imports=sets, ir_version=9), path)
+        sets = [helper.make_opsetid("", opset), *(helper.make_opsetid(domain, 1) for domain in domains)]
+        onnx.save(helper.make_model(graph, opset_imports=sets, ir_version=9 if opset < 21 else 11), path)
         return path
 
 
@@ -158,6 +158,30 @@ def test_quantised_weights_are_read_as_stored(tmp_path):
     b.node("MatMul", ["x", "wide"], "out")
     found = one(b.save(tmp_path / "int8.onnx", {"x": [2, 8]}, "out"))
     assert (found.a_bytes, found.b_bytes, found.c_bytes) == (2.0, 1.0, 2.0)
+
+
+def test_whole_numbers_are_multiplied_too(tmp_path):
+    b = Build()
+    scale, zero = b.weight("scale", dtype=np.float32), b.weight("zero", dtype=np.int8)
+    b.node("QuantizeLinear", ["x", scale, zero], "small")
+    b.node("MatMulInteger", ["small", b.weight("w", 8, 4, dtype=np.int8)], "wide")
+    b.node("Cast", ["wide"], "out", to=Kind.FLOAT16)
+    path = b.save(tmp_path / "int8.onnx", {"x": (Kind.FLOAT, [2, 8])}, "out")
+    small, product = operators(load_onnx(path).graph)
+    assert (small.kind, small.a_bytes, small.c_bytes) == ("activation", 4.0, 1.0)
+    assert sides(product) == ("gemm", 2, 4, 8, 1)
+    assert (product.a_bytes, product.b_bytes, product.c_bytes) == (1.0, 1.0, 4.0)
+
+
+def test_one_attention_node_is_three_operators(tmp_path):
+    b = Build()
+    b.node("Attention", ["q", "k", "v"], "out", q_num_heads=8, kv_num_heads=2, is_causal=1)
+    shapes = {"q": [3, 10, 8 * 16], "k": [3, 10, 2 * 16], "v": [3, 10, 2 * 16]}
+    score, softmax, context = operators(load_onnx(b.save(tmp_path / "a.onnx", shapes, "out", opset=23)).graph)
+    assert sides(score) == ("score", 4 * 10, 10, 16, 3 * 2)
+    assert sides(context) == ("context", 4 * 10, 16, 10, 3 * 2)
+    assert (softmax.m, softmax.n, softmax.count) == (40, 10, 6)
+    assert score.fill == softmax.fill == 55 / 100  # 1 + 2 + ... + 10 of 10 x 10
 
 
 def test_evaluation_adds_up_and_goes_through_the_command_line(tmp_path, capsys):

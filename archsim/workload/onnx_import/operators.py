@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from archsim.errors import InputError
+from archsim.workload.graph import causal_fill
 from archsim.workload.onnx_import.tensors import Graph, Tensor, label
 from archsim.workload.operator import Operator, OperatorKind
 
@@ -22,8 +23,8 @@ def _names(text: str) -> frozenset[str]:
 # Moved or renamed, not computed: taken as fused into what reads the result.
 LAYOUT = _names(
     "Cast CastLike Concat ConcatFromSequence Constant ConstantOfShape DepthToSpace Dropout Expand EyeLike Flatten "
-    "GatherElements GatherND Identity NonZero OneHot Pad Range Reshape Resize ScatterElements ScatterND Shape Size "
-    "Slice SpaceToDepth Split Squeeze Tile Transpose Trilu Unsqueeze Upsample"
+    "GatherElements GatherND Identity NonZero OneHot Pad Range Reshape Resize RotaryEmbedding ScatterElements "
+    "ScatterND Shape Size Slice SpaceToDepth Split Squeeze Tile Transpose Trilu Unsqueeze Upsample"
 )
 # One operation an element, counted as ReLU; two or more tensors of the result's size are added.
 SIMPLE = _names(
@@ -47,7 +48,9 @@ NORMS = {
     "SkipLayerNormalization": 2, "SkipSimplifiedLayerNormalization": 2,
 }  # fmt: skip
 # Work although what they make are whole numbers.
-INTEGER_WORK = frozenset({"MatMulInteger", "QuantizeLinear"})
+INTEGER_WORK = frozenset({"ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul", "QuantizeLinear"})
+# Which inputs are multiplied; the others are scales and zero points.
+_FACTORS = {"QLinearConv": (0, 3), "QLinearMatMul": (0, 3)}
 _RMS = frozenset({"RMSNormalization", "SimplifiedLayerNormalization", "SkipSimplifiedLayerNormalization"})
 
 
@@ -90,8 +93,10 @@ def translations() -> dict[str, Translate]:
     table: dict[str, Translate] = dict.fromkeys(LAYOUT, lambda node: [])
     table |= dict.fromkeys(SIMPLE, _simple) | dict.fromkeys(COSTLY, _costly) | dict.fromkeys(REDUCTIONS, _reduction)
     table |= dict.fromkeys(NORMS, _norm) | dict.fromkeys(("Softmax", "LogSoftmax"), _softmax)
-    table |= dict.fromkeys(("MatMul", "FusedMatMul", "MatMulInteger"), _matmul)
-    table |= {"Gemm": _gemm, "Conv": _conv, "ConvTranspose": _conv_transpose, "Einsum": _einsum, "Gather": _gather}
+    table |= dict.fromkeys(("MatMul", "FusedMatMul", "MatMulInteger", "QLinearMatMul"), _matmul)
+    table |= dict.fromkeys(("Conv", "ConvInteger", "QLinearConv"), _conv)
+    table |= {"Gemm": _gemm, "ConvTranspose": _conv_transpose, "Einsum": _einsum, "Gather": _gather}
+    table["Attention"] = _attention
     return table
 
 
@@ -116,8 +121,11 @@ def _simple(node: Node) -> list[Operator]:
     read = [node.graph.tensors.get(name) for name in node.proto.input if name]
     if node.proto.op_type == "Add" and any(t and t.is_weight and t.elements < made.elements for t in read):
         return []  # a bias, fused into what makes the other operand, as in `build_graph`
-    full = sum(tensor is not None and tensor.elements == made.elements for tensor in read)
-    return _pass(node, "add", made, full) if full > 1 else _pass(node, "activation", made, 1, "relu")
+    whole = [tensor for tensor in read if tensor and tensor.elements == made.elements]
+    over = whole[0] if whole else made
+    if len(whole) > 1:
+        return _pass(node, "add", over, len(whole))
+    return _pass(node, "activation", over, 1, "relu")
 
 
 def _costly(node: Node) -> list[Operator]:
@@ -160,8 +168,13 @@ def _product(node: Node, m: int, n: int, k: int, count: int, a: Tensor, b: Tenso
     ]  # fmt: skip
 
 
+def _factors(node: Node) -> tuple[Tensor, Tensor]:
+    first, second = _FACTORS.get(node.proto.op_type, (0, 1))
+    return node.input(first), node.input(second)
+
+
 def _matmul(node: Node) -> list[Operator]:
-    a, b = node.input(0), node.input(1)
+    a, b = _factors(node)
     left = a.shape if len(a.shape) > 1 else (1, *a.shape)
     right = b.shape if len(b.shape) > 1 else (*b.shape, 1)
     if node.attribute("transA", 0):
@@ -190,7 +203,7 @@ def _gemm(node: Node) -> list[Operator]:
 
 def _conv(node: Node) -> list[Operator]:
     """A product of the unrolled patches with the filters (im2col)."""
-    image, filters, made = node.input(0), node.input(1), node.output()
+    (image, filters), made = _factors(node), node.output()
     groups = int(node.attribute("group", 1))
     if len(filters.shape) < 3 or len(made.shape) < 3 or filters.shape[0] % groups:
         raise node.wrong(f"filters of shape {filters.shape} in {groups} groups")
@@ -225,6 +238,42 @@ def _einsum(node: Node) -> list[Operator]:
     k = over(lambda left, right, out: left and right and not out)
     count = over(lambda left, right, out: left and right and out)
     return _product(node, m, n, k, count, a, b)
+
+
+def _attention(node: Node) -> list[Operator]:
+    """Score, softmax and context; queries that share a key/value head are rows of one product, as in `build_graph`."""
+    query, key, value = (_heads(node, index, "q" if index == 0 else "kv") for index in range(3))
+    past = node.graph.tensors.get(node.proto.input[4]) if len(node.proto.input) > 4 else None
+    length = key[2] + (past.shape[2] if past is not None and len(past.shape) == 4 else 0)
+    if query[1] % key[1] or key[:3] != value[:3] or query[3] != key[3]:
+        raise node.wrong(f"queries, keys and values of shapes {query}, {key} and {value} (batch, heads, tokens, size)")
+    rows, count = query[1] // key[1] * query[2], key[0] * key[1]
+    causal = node.attribute("is_causal", 0) and length >= query[2]
+    fill = causal_fill(query[2], length) if causal else 1.0
+    wide, narrow = node.input(0).element_bytes, node.input(1).element_bytes
+
+    def part(kind: OperatorKind, n: int, k: int, b_bytes: float) -> Operator:
+        return Operator(
+            f"{node.name}.{kind}", kind, "prefill", m=rows, n=n, k=k, count=count, repeat=1, a_bytes=wide,
+            b_bytes=b_bytes, c_bytes=wide, fill=fill,
+        )  # fmt: skip
+
+    return [
+        part("score", length, key[3], narrow),
+        part("softmax", length, 1, 0.0),
+        part("context", value[3], length, node.input(2).element_bytes),
+    ]
+
+
+def _heads(node: Node, index: int, of: str) -> tuple[int, int, int, int]:
+    """Shape (batch, heads, tokens, size) of an attention input, which may come with its heads side by side."""
+    shape = node.input(index).shape
+    if len(shape) == 4:
+        return shape[0], shape[1], shape[2], shape[3]
+    heads = int(node.attribute(f"{of}_num_heads", 0))
+    if len(shape) != 3 or heads < 1 or shape[2] % heads:
+        raise node.wrong(f"input {index} of shape {shape} with {heads} heads")
+    return shape[0], heads, shape[1], shape[2] // heads
 
 
 def _gather(node: Node) -> list[Operator]:
