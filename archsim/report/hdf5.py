@@ -116,7 +116,7 @@ def write_hdf5(path: Path, report: Report) -> None:
         write_summary(file.create_group("summary"), _without_operators(report))
         _write_table(file.create_group("operators"), report.operators, _OPERATOR_COLUMNS)
         if report.timeline is not None:
-            _write_timeline(file.create_group("timeline"), report.timeline)
+            write_timeline(file.create_group("timeline"), report.timeline)
 
 
 def write_summary(group: h5py.Group, document: Mapping[str, Any]) -> None:
@@ -173,7 +173,7 @@ def _write_table(group: h5py.Group, rows: tuple[OperatorResult, ...], columns: d
     write_columns(group, table, "operator")
 
 
-def _write_timeline(group: h5py.Group, timeline: Timeline) -> None:
+def write_timeline(group: h5py.Group, timeline: Timeline) -> None:
     table = {key: (_typed(getattr(timeline, key), unit), unit, name) for key, (unit, name) in _TIMELINE_COLUMNS.items()}
     write_columns(group, table, "task")
 

@@ -95,14 +95,14 @@ def solve_attention(engine: Engine, op: Operation) -> Attention:
 
 
 def _blocks(engine: Engine, op: Operation, rows: int, keys: int) -> list[tuple[int, int]]:
-    """Blocks of whole arrays, doubled until all is one block, that fit with double buffers."""
+    """Blocks of whole arrays, doubled until all is one block, that fit: queries twice, keys and values three times."""
     npu = engine.npu
     side = max(npu.array.rows, npu.array.columns)
     depth, sums = math.ceil(op.k), npu.accumulator_bytes
     fitting = []
     for queries in _doubled(side, rows):
         for block in _doubled(side, keys):
-            operands = 2 * queries * depth * op.a_bytes + 4 * block * depth * op.b_bytes
+            operands = 2 * queries * depth * op.a_bytes + 6 * block * depth * op.b_bytes
             operands += 2 * queries * block * op.a_bytes  # softmax results on their way back to the array
             partial = 2 * queries * block * sums + 2 * queries * depth * sums
             if operands <= npu.scratchpad.capacity and partial <= npu.accumulator.capacity:

@@ -2,7 +2,8 @@
 
 Per block of queries the keys and values stream by in blocks: scores on the array, a running softmax on the vector
 unit, the weighted sum on the array again. The array computes the next block's scores while the vector unit works on
-this one's: its order is scores of step s, then weighted sum of step s - 1. Keys and values are double buffered.
+this one's: its order is scores of step s, then weighted sum of step s - 1. Keys and values have three buffers, so that
+the DMA need not wait for that order.
 A steady state is skipped exactly, as in archsim.compute.npu.pipeline_kernels.
 """
 
@@ -17,9 +18,9 @@ Ints = NDArray[np.int64]
 # ---- durations, ps, (X_SIZE, 4): column 2 for the last block of queries + 1 for the last block of keys
 X_LOAD_Q, X_LOAD_KV, X_SCORE, X_SOFTMAX, X_CONTEXT, X_NORMALISE, X_STORE, X_CONVERT, X_SIZE = range(9)
 # ---- state: times, then durations of the step before whose weighted sum is pending (-1: none)
-# (Z_SUMMED_1: end of the last weighted sum taken, of step s - 2 when step s begins)
-Z_DMA, Z_ARRAY, Z_VECTOR, Z_SUMMED_1, Z_SOFT, Z_TIMES = range(6)
-Z_CONTEXT, Z_NORMALISE, Z_STORE, Z_SIZE = 5, 6, 7, 8
+# (Z_SUMMED_1, _2: ends of the last weighted sums taken, of steps s - 2 and s - 3 when step s begins)
+Z_DMA, Z_ARRAY, Z_VECTOR, Z_SUMMED_1, Z_SUMMED_2, Z_SOFT, Z_TIMES = range(7)
+Z_CONTEXT, Z_NORMALISE, Z_STORE, Z_SIZE = 6, 7, 8, 9
 
 
 @njit(cache=True, nogil=True)
@@ -28,6 +29,7 @@ def take_context(state: Ints) -> None:
     if state[Z_CONTEXT] < 0:
         return
     state[Z_ARRAY] = max(state[Z_ARRAY], state[Z_SOFT]) + state[Z_CONTEXT]
+    state[Z_SUMMED_2] = state[Z_SUMMED_1]
     state[Z_SUMMED_1] = state[Z_ARRAY]
     state[Z_CONTEXT] = -1
     if state[Z_STORE] >= 0:
@@ -41,6 +43,7 @@ def take_context(state: Ints) -> None:
 def same_again(state: Ints, seen: Ints) -> bool:
     """Whether `state` is `seen` moved in time; if not, `seen` becomes the present state."""
     state[Z_SUMMED_1] = max(state[Z_SUMMED_1], state[Z_DMA])
+    state[Z_SUMMED_2] = max(state[Z_SUMMED_2], state[Z_DMA])
     state[Z_VECTOR] = max(state[Z_VECTOR], min(state[Z_ARRAY], state[Z_DMA]))
     shift = state[Z_ARRAY] - seen[Z_ARRAY]
     for i in range(Z_SIZE):
@@ -59,15 +62,15 @@ def jump(state: Ints, seen: Ints, times: int) -> None:
 
 
 @njit(cache=True, nogil=True)
-def attention_step(state: Ints, tables: Ints, code: int, first: bool, last: bool, loads: bool) -> None:
+def attention_step(state: Ints, tables: Ints, code: int, first: bool, last: bool, loads: bool, fill: int) -> None:
     """One block of keys against one block of queries."""
     load = (tables[X_LOAD_Q, code] if first else 0) + (tables[X_LOAD_KV, code] if loads else 0)
-    state[Z_DMA] = max(state[Z_DMA], state[Z_SUMMED_1]) + load
+    state[Z_DMA] = max(state[Z_DMA], state[Z_SUMMED_2]) + load
     here = state[Z_DMA]
     if loads and tables[X_CONVERT, code] > 0:
         state[Z_VECTOR] = max(state[Z_VECTOR], here) + tables[X_CONVERT, code]
         here = state[Z_VECTOR]
-    state[Z_ARRAY] = max(state[Z_ARRAY], here) + tables[X_SCORE, code]
+    state[Z_ARRAY] = max(state[Z_ARRAY], here) + tables[X_SCORE, code] + fill
     scored = state[Z_ARRAY]
     take_context(state)
     state[Z_VECTOR] = max(state[Z_VECTOR], scored) + tables[X_SOFTMAX, code]
@@ -107,9 +110,8 @@ def attention_ps(products: int, query_blocks: int, key_blocks: int, tables: Ints
                     seen[2] = state
                 last = j == key_blocks - 1
                 code = (2 if i == query_blocks - 1 else 0) + (1 if last else 0)
-                attention_step(state, tables, code, j == 0, last, key_blocks > 1 or i == 0)
-                if p == 0 and i == 0 and j == 0:
-                    state[Z_ARRAY] += fill
+                start = fill if p == 0 and i == 0 and j == 0 else 0
+                attention_step(state, tables, code, j == 0, last, key_blocks > 1 or i == 0, start)
                 j += 1
             i += 1
         p += 1
