@@ -95,7 +95,7 @@ def test_operators_of_several_tiles_end_and_move_the_same_data() -> None:
     """A tile moves into a slot only when the stores of the one before are acknowledged."""
     small = load("neupims", "neupims", ("core.sram=6 MiB",))
     tiled, whole = (simulate_neupims_layer(d, SMALL, [40] * 200) for d in (small, load("neupims", "neupims")))
-    assert tiled.counts["WRITE"] >= whole.counts["WRITE"]
+    assert tiled.counts["WRITE"] == pytest.approx(whole.counts["WRITE"], rel=0.02)  # neighbours share blocks
     assert tiled.counts["READ"] > whole.counts["READ"]  # weights are read once more for every block of tokens
 
 
