@@ -158,7 +158,7 @@ def simulate_neupims_layer(
     requests = _requests(device, model_shape, sequence_lengths, channels, assignment, mode, sub_batch_interleaving)
     operators = LayerOperators(device, model_shape)
     if mode == "npu-only":
-        plan: dict[str, tuple[Rows, Rows]] = {"ALL": (_npu_only_rows(device, operators, requests), [])}
+        plan = _npu_only(device, operators, requests)
     elif sub_batch_interleaving:
         plan = _interleaved(operators, requests)
     else:
@@ -221,18 +221,18 @@ def _interleaved(operators: LayerOperators, requests: Requests) -> dict[str, tup
     }
 
 
-def _npu_only_rows(device: NeupimsDevice, operators: LayerOperators, requests: Requests) -> Rows:
+def _npu_only(device: NeupimsDevice, operators: LayerOperators, requests: Requests) -> dict[str, tuple[Rows, Rows]]:
+    """Attention on the NPU: stages A, B, E, or one stage with the peer's attention as a pause of known length."""
     tokens = len(requests.lengths)
-    shape = operators.shape
-    if device.defect("fused_attention"):
-        pause = [0] * tk.O_SIZE
-        pause[tk.O_KIND] = npu.FUSED
-        pause[tk.O_N] = attention_cycles(requests.lengths, shape.device_heads) + 2 * tokens
-        pause[tk.O_K] = shape.device_heads * shape.head_dim * int((2 + 2 * requests.lengths).sum())
-        middle = [pause]
-    else:
-        middle = [stream_attention(operators, requests.lengths)]
-    return [*operators.qkv(tokens, 0), *middle, *operators.feed_forward(tokens, 0)]
+    before, after = operators.qkv(tokens, 0), operators.feed_forward(tokens, 0)
+    if not device.defect("fused_attention"):
+        return {"A": (before, []), "B": ([stream_attention(operators, requests.lengths)], []), "E": (after, [])}
+    heads, head_dim = operators.shape.device_heads, operators.shape.head_dim
+    pause = [0] * tk.O_SIZE
+    pause[tk.O_KIND] = npu.FUSED
+    pause[tk.O_N] = attention_cycles(requests.lengths, heads) + 2 * tokens
+    pause[tk.O_K] = heads * head_dim * int((2 + 2 * requests.lengths).sum())
+    return {"ALL": ([*before, pause, *after], [])}
 
 
 def _requests(
