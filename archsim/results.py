@@ -172,6 +172,7 @@ class Report:
     cost: Cost
     operators: tuple[OperatorResult, ...]
     options: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()  # what a reader must know about the models, e.g. that a device is not calibrated
     timeline: Timeline | None = None
     configuration: dict[str, Any] = field(default_factory=dict)
     archsim_version: str = ""

@@ -123,3 +123,11 @@ def test_an_encoder_attends_to_every_token() -> None:
     flop = 4.0 * tokens * tokens * 16 * 64
     assert time_operation(gpu, full).flop == pytest.approx(flop, rel=1e-3)
     assert time_operation(gpu, causal).flop == pytest.approx(flop / 2, rel=1e-3)
+
+
+def test_a_report_says_that_a_device_is_not_calibrated() -> None:
+    model = load_model("llama3-8b")
+    assert evaluate(load_system("hgx-h100"), model, 1, 128, 2).notes == ()
+    found = evaluate(load_system("hgx-b300"), model, 1, 128, 2)
+    assert found.notes == ("gpu: b300-sxm is not calibrated: constants of the blackwell generation",)
+    assert found.to_dict()["notes"]

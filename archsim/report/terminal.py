@@ -26,6 +26,8 @@ def print_report(report: Report, console: Console) -> None:
     )
     console.print(_summary(report))
     console.print(_operators(report.operators, console))
+    for note in report.notes:
+        console.print(f"note: {escape(note)}", highlight=False)
 
 
 def _summary(report: Report) -> Table:
