@@ -10,6 +10,7 @@ import pytest
 
 from archsim.validation.serving_disaggregated import ServingDisaggregated
 from archsim.validation.serving_fairness import ServingFairness
+from archsim.validation.serving_pools import ServingPools
 from archsim.validation.serving_schedule import ServingSchedule
 
 DATA = Path(__file__).parent / "data" / "serving"
@@ -56,3 +57,15 @@ def test_disaggregated_times_are_those_of_simdistserve(reference_dir: Path, run:
     found, _ = kind.predict(rows, path.parents[1], {"results": f"simdistserve/{run}.csv"})
     for column in kind.truth:
         np.testing.assert_allclose(found[column], [float(row[column]) for row in rows], rtol=2e-4)
+
+
+@pytest.mark.parametrize("run", ["conv_r2_splitwise_mixed_pool_a1h1", "conv_r5_splitwise_mixed_pool_a0h2"])
+def test_percentiles_are_those_of_splitwise_sim(reference_dir: Path, run: str) -> None:
+    path = reference_dir / "serving" / "splitwise" / f"{run}.csv"
+    with path.open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    kind = ServingPools()
+    found, _ = kind.predict(rows, path.parents[1], {"results": f"splitwise/{run}.csv"})
+    for column in kind.truth:
+        theirs = np.quantile([float(row[column]) for row in rows], (0.5, 0.9, 0.99))
+        np.testing.assert_allclose(np.quantile(found[column], (0.5, 0.9, 0.99)), theirs, rtol=0.02)

@@ -107,6 +107,13 @@ class KvPool:
         request.blocks = blocks
         self.peak = max(self.peak, self.total - self.free)
 
+    def take(self, blocks: int) -> None:
+        """Blocks for a policy that keeps its own books; a negative number gives them back."""
+        if blocks > self.free:
+            raise AssertionError(f"KV over-committed: {blocks} blocks wanted, {self.free} free")
+        self.free -= blocks
+        self.peak = max(self.peak, self.total - self.free)
+
     def release(self, request: RequestState) -> None:
         """Take back every block of `request`."""
         self.free += request.blocks
