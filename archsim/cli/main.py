@@ -24,6 +24,8 @@ COMMANDS = {
     "compare": ("compare:compare", "One workload on several machines, side by side."),
     "plan": ("plan:plan", "Search the fastest parallel plan of WORKLOAD over the devices of SYSTEM."),
     "serve": ("serve:serve", "Simulate a request trace on a machine under a serving policy."),
+    "capacity": ("capacity:capacity", "Highest request rate that meets a service level objective."),
+    "place": ("place:place", "Share devices out between prefill and decode instances."),
     "explore": ("explore:explore", "Sweep or search a design space; resumable, in parallel."),
     "memory": ("memory:memory", "Simulate DRAM and PIM devices command by command."),
     "network": ("network:network", "Simulate CXL links and the memory behind them, flit by flit."),

@@ -29,10 +29,10 @@ def serve(system: str, workload: str, requests: str, policy: str, overrides: tup
     from archsim.serving import serve as run
     from archsim.workload.requests import load_requests
 
-    parts = _split(overrides)
+    parts = split_overrides(overrides)
     machine, model = load_system(system, parts["system"]), load_model(workload, parts["workload"])
     trace = load_requests(requests, parts["requests"])
-    report = run(machine, model, trace, policy, **_policy_options(parts["policy"]))
+    report = run(machine, model, trace, policy, **policy_options(parts["policy"]))
     configuration = {
         "system": machine.model_dump(mode="json"), "model": model.model_dump(mode="json"),
         "requests": {"name": requests, "overrides": parts["requests"]}, "policy": {"name": policy, **report.options},
@@ -44,7 +44,7 @@ def serve(system: str, workload: str, requests: str, policy: str, overrides: tup
     output.emit(report, lambda console: print_serving(report, console), write_hdf5=write)
 
 
-def _split(overrides: tuple[str, ...]) -> dict[str, list[str]]:
+def split_overrides(overrides: tuple[str, ...]) -> dict[str, list[str]]:
     """`--set` texts by what they begin with; those that name no part belong to the system."""
     parts: dict[str, list[str]] = {"system": [], "workload": [], "requests": [], "policy": []}
     for text in overrides:
@@ -54,7 +54,7 @@ def _split(overrides: tuple[str, ...]) -> dict[str, list[str]]:
     return parts
 
 
-def _policy_options(texts: list[str]) -> dict[str, Any]:
+def policy_options(texts: list[str]) -> dict[str, Any]:
     from archsim.config.yaml_reader import parse_scalar
     from archsim.errors import UsageError
 

@@ -34,6 +34,7 @@ class Deployment:
     """How many instances, in how many pipeline stages each, and who gets which request.
 
     decode_system  machine of the decode instances of a disaggregated policy; None: the same
+    decode_stages  pipeline stages of the decode instances; None: as `stages`
     node_events    instances that go and come; only policies written in Python react to them
     """
 
@@ -42,6 +43,7 @@ class Deployment:
     router: str = "round-robin"
     seed: int = 0
     decode_system: System | LatencyOracle | None = None
+    decode_stages: int | None = None
     node_events: tuple[NodeEvent, ...] = ()
 
 
@@ -76,7 +78,7 @@ def serve(
     log = run(chosen, checked, oracle, model, trace, deployment, timeline=timeline, progress=progress)
     if int(log.requests["rejected"].sum()) == len(trace):
         raise InfeasibleError(_nothing_fits(policy, checked, oracle, name, trace))
-    price = _usd_per_hour(system, oracle, log, metrics.duration_s(log)) if usd_per_hour is None else usd_per_hour
+    price = _usd_per_hour(oracle, log, metrics.duration_s(log)) if usd_per_hour is None else usd_per_hour
     report = summarise(log, (name, model.name if model else "", policy), checked, deployment, price)
     return (
         report
@@ -156,7 +158,8 @@ def _fleet(
         blocks = oracles[machine].max_tokens // options.block_tokens
         role = (2 if decodes else 1) if prefills else 0
         low = policy.watermark(options, blocks) if role != 1 else 0
-        instances.append(Instance(machine, blocks, deployment.stages, role, options.max_batch, low))
+        stages = (deployment.decode_stages if decodes else None) or deployment.stages
+        instances.append(Instance(machine, blocks, stages, role, options.max_batch, low))
     return Fleet(oracles, tuple(instances), deployment.router, deployment.seed)
 
 
@@ -191,18 +194,17 @@ def _nothing_fits(policy: str, options: PolicyOptions, oracle: LatencyOracle, na
     return f"no request of {trace.name!r} can be served under {policy!r}: {holds}, the smallest request has {least}"
 
 
-def _usd_per_hour(system: object, oracle: LatencyOracle, log: RunLog, seconds: float) -> float | None:
+def _usd_per_hour(oracle: LatencyOracle, log: RunLog, seconds: float) -> float | None:
     """The oracle's price for each instance; else, for a system, its lifetime cost at the mean power of the run."""
     count = len(log.instances)
     if oracle.usd_per_hour is not None:
         return oracle.usd_per_hour * count
-    if system is oracle or not log.total("decode_tokens"):
-        return None
     from archsim.cost import machine_bill
     from archsim.cost.evaluate import usd_per_hour
     from archsim.serving.system_oracle import SystemOracle
 
-    assert isinstance(oracle, SystemOracle)
+    if not isinstance(oracle, SystemOracle) or not log.total("decode_tokens"):
+        return None
     power_w = log.total("joules") / seconds / count
     return usd_per_hour(machine_bill(oracle.system), power_w, oracle.system.cost.economics) * count
 
