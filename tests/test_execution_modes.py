@@ -131,3 +131,18 @@ def test_a_report_says_that_a_device_is_not_calibrated() -> None:
     found = evaluate(load_system("hgx-b300"), model, 1, 128, 2)
     assert found.notes == ("gpu: b300-sxm is not calibrated: constants of the blackwell generation",)
     assert found.to_dict()["notes"]
+
+
+def test_routed_experts_are_one_kernel_that_reads_every_touched_expert_once() -> None:
+    model = load_model("mixtral-8x7b")
+    report = evaluate(load_system("hgx-h100", ("units.gpu.count=2",)), model, 32, 256, 2)
+    rows = {row.name: row for row in report.operators if row.phase == "decode"}
+    assert not {"router", "ffn_up", "activation", "ffn_down", "ffn_combine"} & set(rows)
+    weights = model.layers * model.ffn_weights * 2.0  # 32 tokens touch all eight experts
+    assert rows["experts"].bytes == pytest.approx(weights, rel=0.02)
+    assert rows["experts"].flop == pytest.approx(2.0 * 32 * 2 * model.layers * model.ffn_weights / 8)
+    assert "all_reduce_ffn" in rows
+    narrow = load_model("mixtral-8x7b", ("weight_dtype=int4",))
+    found = evaluate(load_system("hgx-h100", ("units.gpu.count=2",)), narrow, 32, 256, 2)
+    assert found.energy.breakdown["gpu.convert"] > 0
+    assert found.latency.tpot_s < report.latency.tpot_s

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-OperationKind = Literal["gemm", "matmul", "softmax", "activation", "norm", "add", "gather", "attention"]
+OperationKind = Literal["gemm", "matmul", "softmax", "activation", "norm", "add", "gather", "attention", "experts"]
 Bound = Literal["compute", "memory", "link", "launch", "vector", "fill", "conversion", "exponent", "operand"]
 
 
@@ -14,7 +14,8 @@ class Operation:
     """One shard of an operator, as one processor sees it (same axes as workload operators).
 
     kind     gemm: weights shared by all m rows; matmul: `count` independent products, both operands activations;
-             attention: score, softmax and context as one kernel, the axes those of the score
+             attention: score, softmax and context as one kernel, the axes those of the score; experts: `count` routed
+             feed-forward blocks of m rows each, n wide inside, k outside, gated if `inputs` is 2, with their routing
     m,n,k    (m, k) x (k, n); elementwise kinds use m rows of n elements
     *_bytes  bytes of an element of the first operand, the second, the result
     inputs   tensors read by an elementwise kind
@@ -32,7 +33,7 @@ class Operation:
     inputs: int = 1
     function: str = ""
     flop: float = 0.0  # as the operator counts it
-    requests: int = 1  # attention: `count` is requests x key/value heads
+    requests: int = 1  # attention: `count` is requests x key/value heads; experts: tokens before routing
     new_tokens: int = 1  # attention: m is new tokens x queries per key/value head
     a_dtype: str = ""  # as in the operator; "" where only the element sizes are known
     b_dtype: str = ""

@@ -72,6 +72,8 @@ def _floor(launch: Launch, op: Operation) -> float:
     floors = launch.graph_floors
     if op.kind == "attention":
         return floors.attention
+    if op.kind == "experts":
+        return floors.experts
     return floors.product if op.kind in ("gemm", "matmul") else floors.vector
 
 

@@ -172,6 +172,8 @@ class _Planner:
     def _place(self, operator: Operator) -> None:
         unit = self._unit_of(operator)
         before = [self._moved(name, unit) for name in self._graph.predecessors(operator.name)]
+        if self._in_expert_kernel(operator, unit, before):
+            return
         in_memory = self._system.units[unit].in_memory and operator.kind in ATTENTION
         fused = in_memory or (operator.kind in ATTENTION and fuses_attention(self._system, unit))
         if fused and operator.kind != "score":
@@ -189,6 +191,37 @@ class _Planner:
         self._produced[operator.name] = name
         if operator.name == "qkv" and self._phase == "prefill" and self._model.architecture == "decoder":
             self._store_kv(operator)
+
+    def _in_expert_kernel(self, operator: Operator, unit: str, before: list[str]) -> bool:
+        """Routing, experts and their sum are one operation of a GPU's kernel library; whether this is a part of it."""
+        experts = self._model.experts
+        if experts is None or not timed_by_kernels(self._system, unit) or self._system.mapping.ffn_coprocessing:
+            return False
+        if operator.name == "router":
+            self._produced["router"] = before[0]
+        elif operator.name == "ffn_up":
+            up = shard(operator, self._system.units[unit].count // self._places.groups, self._model.key_value_heads)
+            gates = 2 if self._model.ffn_gated else 1
+            tokens = int(self._graph.graph["batch"]) * int(self._graph.graph["new_tokens"])
+            kernel = replace(
+                up,
+                kind="experts",
+                m=operator.m * operator.fill,
+                n=up.n / gates,
+                inputs=gates,
+                requests=tokens,
+                flop=0.0,
+            )
+            self._add(
+                "experts", unit, Compute(unit, kernel, self._system.units[unit].count), operator.repeat, before, 1
+            )
+            self._produced["ffn_up"] = "experts"
+        elif operator.name in ("activation", "ffn_down") or (operator.name == "ffn_combine" and not experts.shared):
+            self._produced[operator.name] = "experts"
+            self._sums_partials(operator)
+        else:
+            return False
+        return True
 
     def _sums_partials(self, operator: Operator) -> bool:
         """Follow partial sums: additions keep them partial, anything else needs them summed over the devices."""

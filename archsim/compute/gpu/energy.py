@@ -52,8 +52,11 @@ def work_of(gpu: Gpu, operator: GpuOperator, time: KernelTime) -> Work:
     if isinstance(operator, Attention):
         return _attention_work(gpu, operator, time)
     if isinstance(operator, Moe):
-        weights = operator.matrices * operator.hidden * operator.inter * operator.b.bytes * len(operator.loads)
-        return Work(compute_name(operator.compute), time.flop, 0.0, max(weights, time.dram_bytes), time.dram_bytes)
+        mean_load = sum(operator.loads) / max(sum(1 for load in operator.loads if load > 0), 1)
+        rows = max(1.0, min(mean_load, time.choice.get("tile_m", mean_load)))  # that share a read of the weights
+        columns = machine_of(gpu).kernels.moe.tile_n
+        operand = time.flop / 2.0 * (operator.b.bytes / rows + operator.a.bytes / columns)
+        return Work(compute_name(operator.compute), time.flop, 0.0, operand, time.dram_bytes)
     return Work("fp32", time.flop, 0.0, time.dram_bytes, time.dram_bytes)
 
 

@@ -7,8 +7,9 @@ from typing import cast
 
 from archsim.compute.gpu.energy import powered, work_of
 from archsim.compute.gpu.machine import Machine, compute_name, machine_of
-from archsim.compute.gpu.operators import STORED_BITS, Attention, Gemm, GpuOperator, Operand, Vector
+from archsim.compute.gpu.operators import STORED_BITS, Attention, Gemm, GpuOperator, Moe, Operand, Vector
 from archsim.compute.gpu.precision import serving_dtype, slots
+from archsim.compute.gpu.result import KernelTime
 from archsim.compute.gpu.time import gpu_operator_time
 from archsim.compute.operation import Bound, Operation, OperationCost
 from archsim.config import load
@@ -18,7 +19,7 @@ from archsim.config.schemas.gpu_library import VectorName
 from archsim.errors import ConfigError
 
 _CACHED_OPERATIONS = 1 << 16
-_FIXED = ("launch", "fill", "quantise", "permute")
+_FIXED = ("launch", "fill")
 _INTEGERS = {0.125: "int1", 0.25: "int2", 0.5: "int4", 1.0: "int8"}
 _VECTORS: dict[str, VectorName] = {"softmax": "softmax", "norm": "norm", "add": "add", "gather": "embedding"}
 
@@ -32,14 +33,22 @@ def time_operation(gpu: Gpu, op: Operation) -> OperationCost:
 def _cost(machine: Machine, op: Operation) -> OperationCost:
     gpu, operator = machine.gpu, operator_of(machine, op)
     time = gpu_operator_time(gpu, operator)
-    converted_j = 0.0
-    if isinstance(operator, Gemm) and operator.b.slots:
-        rows = max(1.0, -(-operator.m // time.choice["tile_m"]))
-        converted_j = rows * operator.n * operator.k * operator.count * operator.b.slots * conversions().slot_energy
+    converted_j = _conversion_slots(operator, time) * conversions().slot_energy
     found = powered(gpu, work_of(gpu, operator, time), time.seconds, converted_j)
     fixed = sum(time.parts_s.get(name, 0.0) for name in _FIXED)
     bound: Bound = "compute" if found.seconds > time.seconds else cast(Bound, time.bound)
     return OperationCost(found.seconds, op.flop or time.flop, time.dram_bytes, bound, found.energy_j, fixed)
+
+
+def _conversion_slots(operator: GpuOperator, time: KernelTime) -> float:
+    """Lane slots spent on converting weights, every tile of rows anew."""
+    if isinstance(operator, Gemm) and operator.b.slots:
+        rows = max(1.0, -(-operator.m // time.choice["tile_m"]))
+        return rows * operator.n * operator.k * operator.count * operator.b.slots
+    if isinstance(operator, Moe) and operator.b.slots:
+        tiles = sum(max(1.0, -(-load // time.choice["tile_m"])) for load in operator.loads if load > 0)
+        return tiles * operator.matrices * operator.hidden * operator.inter * operator.b.slots
+    return 0.0
 
 
 @cache
@@ -63,6 +72,10 @@ def operator_of(machine: Machine, op: Operation) -> GpuOperator:
             op.requests, op.new_tokens, past, kv_heads * group, kv_heads, int(op.k),
             Operand(_float_name(machine, op.a_bytes)), Operand(_kv_name(op.b_bytes)), "fp16",
         )  # fmt: skip
+    if op.kind == "experts":
+        a, b, c, compute = _operands(machine, op)
+        matrices = 3 if op.inputs == 2 else 2
+        return Moe(op.requests, op.k, op.n, (float(op.m),) * op.count, matrices, a, b, c, compute)
     if op.kind == "activation":
         name: VectorName = "activation" if op.inputs == 2 else "gelu"
     else:
@@ -71,6 +84,12 @@ def operator_of(machine: Machine, op: Operation) -> GpuOperator:
 
 
 def _gemm(machine: Machine, op: Operation) -> Gemm:
+    a, b, c, compute = _operands(machine, op)
+    return Gemm(op.m, op.n, op.k, op.count, a, b, c, compute)
+
+
+def _operands(machine: Machine, op: Operation) -> tuple[Operand, Operand, Operand, str]:
+    """Activations, weights and result of a product, and the dtype it is computed in."""
     if not op.b_dtype:
         compute, stored = _dtypes(machine, op.a_bytes, op.b_bytes)
         activation = _float_name(machine, op.a_bytes)
@@ -83,7 +102,7 @@ def _gemm(machine: Machine, op: Operation) -> Gemm:
     own = Operand(stored).bytes
     scales = max(op.b_bytes - own, 0.0)  # of the weight groups
     b = Operand(stored, 1 if scales else 0, scales + own - STORED_BITS[stored] / 8.0, need)
-    return Gemm(op.m, op.n, op.k, op.count, Operand(activation), b, Operand(_result(op.c_bytes)), compute)
+    return Operand(activation), b, Operand(_result(op.c_bytes)), compute
 
 
 def _dtypes(machine: Machine, a_bytes: float, b_bytes: float) -> tuple[str, str]:

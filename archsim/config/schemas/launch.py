@@ -15,8 +15,9 @@ Time = Annotated[Seconds, Field(ge=0)]
 class GraphFloors(Config):
     """What the timing of one operator in a graph of its own contains that a step pays once, not per operator."""
 
-    product: Time = Field(default=0.5e-6, description="matrix products, expert blocks")
+    product: Time = Field(default=0.5e-6, description="matrix products")
     attention: Time = Field(default=4e-6, description="attention: the graph's launch")
+    experts: Time = Field(default=4e-6, description="a block of routed experts: the graph's launch")
     vector: Time = Field(default=0.5e-6, description="norms, activations, additions, look-ups")
 
 
