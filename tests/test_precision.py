@@ -142,8 +142,11 @@ def test_a_decode_step_knows_the_stored_dtype() -> None:
 
 
 def test_weights_in_a_format_of_the_matrix_unit_are_not_converted() -> None:
-    for weight, converts in (("fp8", False), ("mxfp8", False), ("nf4", True)):
-        found = step(weight, system="hgx-h100")
+    for weight, system, converts in (
+        ("fp8", "hgx-h100", False), ("mxfp8", "hgx-h100", True), ("mxfp8", "hgx-b200", False),
+        ("nvfp4", "hgx-b200", False), ("nf4", "hgx-b200", True),
+    ):  # fmt: skip
+        found = step(weight, system=system)
         assert ("gpu.convert" in found.energy.breakdown) == converts
     assert "gpu.convert" in step("fp8").energy.breakdown  # an A100 has no such unit
     assert "gpu.convert" in step("fp8", "compute_dtype=fp16", system="hgx-h100").energy.breakdown

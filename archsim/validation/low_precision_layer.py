@@ -20,6 +20,7 @@ DEVICES = {
     "A100-80GB-PCIe": "a100-pcie-80gb", "A100-80GB": "a100-pcie-80gb", "RTXA6000": "a6000", "RTX A6000": "a6000",
     "V100-16GB-PCIe": "v100-pcie-16gb", "RTX4090": "rtx4090", "RTX 4090": "rtx4090", "MI250": "mi250",
 }  # fmt: skip
+LIBRARIES = {"rtx4090": "ladder-ada"}  # the rest: ladder
 ONE_DIE = (  # of an MI250, which a program sees as two devices
     "cores=104", "peak_flops.fp16=181 TFLOP/s", "peak_flops.int8=181 TOP/s", "memory_bandwidth=1638.4 GB/s",
     "l2_capacity=8 MiB",
@@ -64,7 +65,7 @@ def stored(dtype: str) -> str:
 def ladder_gpu(name: str) -> Gpu:
     """A GPU preset timed by the kernels that Ladder generates."""
     gpu: Gpu = load("gpu", name, ONE_DIE if name == "mi250" else ())
-    return gpu.model_copy(update={"timing": load("gpu-kernels", "ladder")})
+    return gpu.model_copy(update={"timing": load("gpu-kernels", LIBRARIES.get(name, "ladder"))})
 
 
 @cache

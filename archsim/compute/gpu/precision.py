@@ -20,6 +20,7 @@ from archsim.errors import ConfigError
 Site = Literal["dram", "smem", "register", "near-bank"]
 _NATURAL = {"fp8-e4m3": "fp8", "fp8-e5m2": "fp8", "mxfp8": "fp8", "nvfp4": "fp4", "mxfp4": "fp4", "fp4": "fp4"}
 _INTEGERS = ("int8", "int4", "int2", "int1")
+_BLOCKS = ("mxfp8", "mxfp4", "nvfp4")
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,11 @@ class Precision:
     site: Site | None = None
 
 
+def _scales_blocks(gpu: Gpu) -> bool:
+    """Whether the matrix unit applies the scales of blocks itself: the units that came with 4-bit floats do."""
+    return machine_of(gpu).computes("fp4")
+
+
 def serving_dtype(gpu: Gpu, weight: str, activation: str) -> str:
     """The dtype in which a serving framework multiplies: it quantises wide activations where that gives a faster unit.
 
@@ -50,7 +56,7 @@ def serving_dtype(gpu: Gpu, weight: str, activation: str) -> str:
     """
     machine = machine_of(gpu)
     natural = _NATURAL.get(weight, weight)
-    if natural in ("fp8", "fp4") and machine.computes(natural):
+    if natural in ("fp8", "fp4") and machine.computes(natural) and (weight not in _BLOCKS or _scales_blocks(gpu)):
         return natural
     if activation in (*_INTEGERS, "fp8", *_NATURAL):
         return compute_dtype(gpu, weight, activation)
@@ -88,8 +94,8 @@ def compute_dtype(gpu: Gpu, weight: str, activation: str) -> str:
                 return dtype
     wider = weight if STORED_BITS[weight] >= STORED_BITS[activation] else activation
     natural = _NATURAL.get(wider, wider)
-    usable = natural not in (*_INTEGERS, "nf4") and (wider not in ("mxfp8", "mxfp4") or weight == activation)
-    if natural == "fp8" and weight in (*_INTEGERS, "nf4"):
+    usable = natural not in (*_INTEGERS, "nf4") and (wider not in _BLOCKS or weight == activation)
+    if (natural == "fp8" and weight in (*_INTEGERS, "nf4")) or (wider in _BLOCKS and not _scales_blocks(gpu)):
         usable = False
     if usable and machine.computes(natural):
         return natural
