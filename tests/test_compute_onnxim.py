@@ -10,7 +10,10 @@ import numpy as np
 import pytest
 
 from archsim.compute.onnxim import TPUV4, simulate_gemm, tile_gemm
+from archsim.config import load
 from archsim.errors import UsageError
+from archsim.memory import simulate_memory
+from archsim.memory.dram.streams import from_arrays
 from archsim.validation.npu_gemm import predict_row
 
 # ONNXim a1e8629 with configs/systolic_ws_128x128_c4_simple_noc_tpuv4.json; reference folder `neupims`.
@@ -18,17 +21,57 @@ SAMPLE = Path(__file__).parent / "data" / "onnxim_gemm_sample.csv"
 SHAPES = [(1, 4096, 4096), (7, 300, 1000), (64, 768, 3072), (640, 512, 130), (384, 9000, 384), (1300, 700, 900)]
 
 
+# A memory for sums by hand: 512 B a cycle for whoever asks.
+EVEN = replace(TPUV4, memory_bytes_per_cycle=tuple((512.0,) * busy for busy in range(1, 5)), latency_cycles=40.0)
+
+
 def test_one_block_by_hand():
-    # Two blocks of 32 KiB at 512 B a cycle: 128 cycles and 45 of latency; 255 until the array has its weights; then
+    # Two blocks of 32 KiB at 512 B a cycle: 128 cycles and 40 of latency; 255 until the array has its weights; then
     # 128 rows through 128 + 128 - 2 cells.
-    assert simulate_gemm(TPUV4, 128, 128, 128).cycles == 128 + 45 + 255 + 254 + 128
+    assert simulate_gemm(EVEN, 128, 128, 128).cycles == 128 + 40 + 255 + 254 + 128
 
 
 def test_a_column_of_blocks_by_hand():
     # Weights and activations of 8 blocks arrive together; then a block starts every 128 cycles.
-    found = simulate_gemm(TPUV4, 128, 1024, 128)
-    assert found.cycles == 2 * 8 * 64 + 45 + 255 + 7 * 128 + 254 + 128
+    found = simulate_gemm(EVEN, 128, 1024, 128)
+    assert found.cycles == 2 * 8 * 64 + 40 + 255 + 7 * 128 + 254 + 128
     assert (found.read_bytes, found.written_bytes) == (2 * 8 * 32768, 32768)
+
+
+def test_cores_that_read_the_same_count_as_one_stream():
+    # One token: four cores read four parts of the weights; then all read the same activations.
+    apart = tuple((1e12,) * (busy - 1) + (128.0,) for busy in range(1, 5))
+    found = simulate_gemm(replace(EVEN, memory_bytes_per_cycle=apart), 1, 512, 512)
+    # 128 outputs x 512 x 2 B a core, 32 B/cycle each; the shared kilobyte is free; 4 blocks a core.
+    assert found.cycles == 4096 + 40 + 255 + 3 * 128 + 254 + 4
+
+
+# HBM2 of ONNXim's configuration where it differs from the preset, in clocks of 833 ps.
+ONNXIM_HBM2 = {
+    "RL": 9, "WL": 3, "tRCDRD": 9, "tRCDWR": 9, "tRP": 9, "tRAS": 21, "tRC": 30, "tWR": 10, "tRTP_L": 4, "tCCD_S": 1,
+    "tCCD_L": 2, "tWTR_S": 4, "tWTR_L": 5, "tRRD_S": 3, "tRRD_L": 4,
+}  # fmt: skip
+
+
+def test_the_memory_rates_are_the_command_engines():
+    device = load("memory", "hbm2-2400", [f"timing.{name}={value}" for name, value in ONNXIM_HBM2.items()])
+    random = np.random.default_rng(7)
+    for busy, rates in enumerate(TPUV4.memory_bytes_per_cycle, start=1):
+        for streams, rate in enumerate(rates, start=1):
+            pitches = [outputs * reduction // 8 for outputs in (128, 512) for reduction in (768, 1024, 2048, 5120)]
+            starts = [[core % streams * pitch for core in range(busy)] for pitch in pitches[: 8 if streams > 1 else 1]]
+            in_step = np.mean([engine_bytes_per_cycle(device, each) for each in starts])
+            places = random.integers(0, 1 << 16, (len(starts), streams)) * 32
+            anywhere = np.mean([engine_bytes_per_cycle(device, np.resize(each, busy)) for each in places])
+            assert (in_step + anywhere) / 2 == pytest.approx(rate, rel=0.04)
+
+
+def engine_bytes_per_cycle(device, starts):
+    """Of 16 channels, from one: the cores read on from `starts` (bytes within the channel), 16 requests in turn."""
+    ahead = 32 * np.arange(4096).reshape(-1, 1, 16)
+    addresses = (np.asarray(starts).reshape(1, -1, 1) + ahead).ravel()
+    options = {"mapping": "MOP4CLXOR", "gap_ticks": 1.2, "wrap_addresses": True}
+    return 16 * simulate_memory(device, from_arrays(addresses), options, explain=False).bandwidth_bytes_per_s / 1e9
 
 
 def test_rows_of_the_peer():
@@ -48,7 +91,7 @@ def test_neither_the_arrays_nor_the_memory_are_beaten(shape):
     found = simulate_gemm(TPUV4, *shape)
     assert sum(found.core_multiply_adds) == np.prod(shape)
     assert found.cycles >= max(found.core_blocks) * TPUV4.side
-    assert found.cycles >= found.read_bytes / TPUV4.memory_bytes_per_cycle
+    assert found.cycles >= found.read_bytes / max(max(rates) for rates in TPUV4.memory_bytes_per_cycle)
     tokens, reduction, outputs = shape
     assert found.written_bytes >= tokens * outputs * 2
     assert found.read_bytes >= (tokens * reduction + reduction * outputs) * 2
@@ -81,7 +124,7 @@ def test_requests_are_the_blocks_that_hold_the_operands(shape):
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_faster_memory_leaves_the_arrays_alone(shape):
-    fast = replace(TPUV4, memory_bytes_per_cycle=1e12, refresh_cycles=0.0, latency_cycles=0.0)
+    fast = replace(EVEN, memory_bytes_per_cycle=((1e12,) * 4,) * 4, latency_cycles=0.0)
     found = simulate_gemm(fast, *shape)
     assert found.cycles <= simulate_gemm(TPUV4, *shape).cycles
     # What is left: blocks one after the other, moving in and out once, and a cycle for each store.

@@ -13,9 +13,8 @@ class OnnximMachine:
     scratchpad_bytes         of one core; each of two resident tiles gets half
     accumulator_bytes        of one core, results of `result_bytes`; the mapping halves it as well
     request_bytes            of a memory request; edges of a block are rounded up to whole requests
-    memory_bytes_per_cycle   all cores together: what the network hands to the memory, or the memory's peak if less
-    refresh_interval_cycles  from one refresh to the next, all channels together
-    refresh_cycles           in which the memory serves nothing
+    memory_bytes_per_cycle   all cores together, when b of them ask for d different streams: row b - 1, entry d - 1.
+                             Cores that read the same addresses at the same time find the rows of the memory open
     latency_cycles           from a request to its data without contention
     """
 
@@ -26,17 +25,24 @@ class OnnximMachine:
     scratchpad_bytes: int
     accumulator_bytes: int
     request_bytes: int
-    memory_bytes_per_cycle: float
-    refresh_interval_cycles: float
-    refresh_cycles: float
+    memory_bytes_per_cycle: tuple[tuple[float, ...], ...]
     latency_cycles: float
 
 
 # ONNXim a1e8629, configs/systolic_ws_128x128_c4_simple_noc_tpuv4.json: 1 GHz, 16 HBM2 channels at 1200 MHz, of which
-# the network reaches each with one request a cycle (512 of 614 B). Refresh: Ramulator 2.1 c5b1c3a, HBM2 of 8 Gb at
-# 2.4 Gb/s, tRFC 421 and tREFI 4682 clocks of 833 ps. Latency: idle random read in the same model, 44-46 ns.
+# the network reaches each with one request a cycle (512 of 614 B) and takes up to 16 of a core in turn.
+# memory_bytes_per_cycle: archsim's command engine with that HBM2's timings on sequential streams, each core's 16
+# requests at a time, MOP4CLXOR (the configuration's own mapping is not known), all-bank refresh. Cores start in step,
+# a tile apart in memory, where banks collide, and drift: the mean of runs that begin a tile apart (reductions of 512 to
+# 8192, tiles of 128 to 512 outputs) and of runs that begin anywhere. tests/test_compute_onnxim.py measures it again.
+# latency_cycles: idle random read of Ramulator 2.1's HBM2, 44-46 ns.
 TPUV4 = OnnximMachine(
     cores=4, side=128, element_bytes=2, result_bytes=4, scratchpad_bytes=32 << 20, accumulator_bytes=4 << 20,
-    request_bytes=32, memory_bytes_per_cycle=512.0, refresh_interval_cycles=3900.0, refresh_cycles=350.0,
-    latency_cycles=45.0,
+    request_bytes=32, latency_cycles=45.0,
+    memory_bytes_per_cycle=(
+        (470.7,),
+        (492.7, 477.4),
+        (500.4, 493.8, 469.1),
+        (504.3, 493.2, 470.3, 462.3),
+    ),
 )  # fmt: skip

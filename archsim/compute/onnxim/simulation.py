@@ -5,8 +5,8 @@ tile loads, for each `side` outputs, the weights of its whole reduction and, wit
 waits for both of its loads, all in order; the first of an idle array also for its weights to move in. Stores wait
 until all blocks have been handed to the array, and each for its result. Loads and stores of a core form one queue.
 
-The memory is a rate that the cores with a request share equally, and that rests while it refreshes. ONNXim simulates
-every request instead: row misses, and requests held up behind others for a busy channel, are not in this model.
+The memory is a rate that the cores with a request share equally; it depends on how many different streams they read.
+ONNXim simulates every request instead: which rows and banks two streams happen to share is not in this model.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from archsim.compute.onnxim.machine import OnnximMachine
 from archsim.compute.onnxim.tiling import Tile, Tiling, list_tiles, tile_gemm
 
 _SHORTEST_BLOCK = 4  # cycles between blocks even of fewer tokens
-_LEFT_OVER = 1e-6  # bytes below which a transfer is over
+_LEFT_OVER = 1e-6  # bytes or cycles that are only rounding
 
 
 @dataclass(frozen=True)
@@ -47,22 +47,31 @@ class _Resident:
     finished: list[float] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class _Transfer:
+    """A load or a store: `what` is moved (equal for the same addresses), and what to do once a load is there."""
+
+    bytes: float
+    what: tuple[object, ...]
+    then: Callable[[float], None] | None = None
+
+
 @dataclass
 class _Core:
     todo: deque[Tile] = field(default_factory=deque)
     resident: list[_Resident] = field(default_factory=list)
-    queue: deque[tuple[float, Callable[[float], None] | None]] = field(default_factory=deque)
+    queue: deque[_Transfer] = field(default_factory=deque)
     left: float = 0.0
     next_start: float = 0.0
     busy_until: float = -math.inf
     blocks: int = 0
     multiply_adds: int = 0
 
-    def transfer(self, bytes_: float, then: Callable[[float], None] | None) -> None:
-        """Queue a load, or with nothing to do then a store."""
+    def transfer(self, wanted: _Transfer) -> None:
+        """Queue a load or a store."""
         if not self.queue:
-            self.left = bytes_
-        self.queue.append((bytes_, then))
+            self.left = wanted.bytes
+        self.queue.append(wanted)
 
 
 class _Simulation:
@@ -93,27 +102,23 @@ class _Simulation:
         self.count += 1
 
     def advance(self, now: float) -> float:
-        """Move bytes until the next event, the end of a transfer or a change of the memory's rate."""
-        machine = self.machine
-        phase = now % machine.refresh_interval_cycles
-        resting = now >= machine.refresh_interval_cycles and phase < machine.refresh_cycles
-        then = now - phase + (machine.refresh_cycles if resting else machine.refresh_interval_cycles)
-        if self.events:
-            then = min(then, self.events[0][0])
+        """Move bytes until the next event or the end of a transfer."""
         busy = [core for core in self.cores if core.queue]
-        if resting or not busy:
+        then = self.events[0][0] if self.events else math.inf
+        if not busy:
             return then
-        share = machine.memory_bytes_per_cycle / len(busy)
+        streams = {(core.queue[0].what, core.left) for core in busy}
+        share = self.machine.memory_bytes_per_cycle[len(busy) - 1][len(streams) - 1] / len(busy)
         sent = min((then - now) * share, *(core.left for core in busy))
         # Counted in bytes: a cycle's last digits cannot hold a short transfer late in a long run.
         then = min(then, now + sent / share)
         for core in busy:
             core.left -= sent
             if core.left <= _LEFT_OVER:
-                act = core.queue.popleft()[1]
+                act = core.queue.popleft().then
                 if act is not None:
-                    self.at(then + machine.latency_cycles, act)
-                core.left = core.queue[0][0] if core.queue else 0.0
+                    self.at(then + self.machine.latency_cycles, act)
+                core.left = core.queue[0].bytes if core.queue else 0.0
         return then
 
     def admit(self, core: _Core) -> None:
@@ -124,19 +129,23 @@ class _Simulation:
         core.resident.append(here)
         tile, depth = here.tile, sum(here.tile.reduction)
         for column, outputs in enumerate(tile.outputs):
-            self.load(core, self.block_bytes(outputs, depth, self.shape[1]), here.weights, column)
+            self.load(core, here, outputs, depth, here.weights, column)
             if column == 0:
                 for row, tokens in enumerate(tile.tokens):
-                    self.load(core, self.block_bytes(tokens, depth, self.shape[1]), here.activations, row)
+                    self.load(core, here, tokens, depth, here.activations, row)
 
-    def load(self, core: _Core, bytes_: int, there: set[int], index: int) -> None:
+    def load(self, core: _Core, here: _Resident, rows: int, depth: int, there: set[int], index: int) -> None:
+        """Queue the load of one block of outputs (`there` are the tile's weights) or of tokens."""
+        bytes_ = self.block_bytes(rows, depth, self.shape[1])
         self.read_bytes += bytes_
+        tile = here.tile
+        what = ("weights", tile.column) if there is here.weights else ("activations", tile.row)
 
         def arrived(now: float) -> None:
             there.add(index)
             self.hand_over(core, now)
 
-        core.transfer(bytes_, arrived)
+        core.transfer(_Transfer(bytes_, (*what, tile.depth, index), arrived))
 
     def block_bytes(self, rows: int, columns: int, width: int) -> int:
         """Bytes of the requests for a block of a matrix with rows of `width` elements, weights by output.
@@ -184,12 +193,13 @@ class _Simulation:
             for index, result in enumerate(here.finished):
                 column, row = divmod(index, len(tile.tokens))
                 cycle = max(cycle + 1, result)
-                self.store(core, cycle, self.block_bytes(tile.tokens[row], tile.outputs[column], self.shape[2]))
+                what = ("results", tile.row, tile.column, index)
+                self.store(core, cycle, what, self.block_bytes(tile.tokens[row], tile.outputs[column], self.shape[2]))
         self.at(cycle, lambda now: self.leave(core, here, now))
 
-    def store(self, core: _Core, cycle: float, bytes_: int) -> None:
+    def store(self, core: _Core, cycle: float, what: tuple[object, ...], bytes_: int) -> None:
         self.written_bytes += bytes_
-        self.at(cycle, lambda now: core.transfer(bytes_, None))
+        self.at(cycle, lambda now: core.transfer(_Transfer(bytes_, what)))
 
     def leave(self, core: _Core, here: _Resident, now: float) -> None:
         core.resident.remove(here)
@@ -203,7 +213,7 @@ def simulate_gemm(machine: OnnximMachine, tokens: int, reduction: int, outputs: 
     simulation = _Simulation(
         machine, (tokens, reduction, outputs), list_tiles(machine, tiling, tokens, reduction, outputs)
     )
-    cycles = math.ceil(simulation.run())
+    cycles = math.ceil(simulation.run() - _LEFT_OVER)
     return GemmRun(
         cycles, tiling, simulation.read_bytes, simulation.written_bytes,
         tuple(core.blocks for core in simulation.cores), tuple(core.multiply_adds for core in simulation.cores),

@@ -22,9 +22,12 @@ class Tiling:
 
 @dataclass(frozen=True)
 class Tile:
-    """Block lengths of one tile along the three dimensions; `last` ends its output block's reduction."""
+    """Block lengths of one tile along the three dimensions, and its place; `last` ends its output's reduction."""
 
     core: int
+    row: int
+    depth: int
+    column: int
     tokens: tuple[int, ...]
     reduction: tuple[int, ...]
     outputs: tuple[int, ...]
@@ -79,6 +82,9 @@ def list_tiles(machine: OnnximMachine, tiling: Tiling, tokens: int, reduction: i
             tiles.append(
                 Tile(
                     block % machine.cores,
+                    row,
+                    depth,
+                    column,
                     _blocks(tokens, row * tiling.inner[0], tiling.inner[0], machine.side),
                     _blocks(reduction, depth * tiling.inner[1], tiling.inner[1], machine.side),
                     _blocks(outputs, column * tiling.inner[2], tiling.inner[2], machine.side),
