@@ -20,6 +20,7 @@ from archsim.mapping.plan import (
     Transfer,
     timed_by_kernels,
 )
+from archsim.mapping.spill import NO_SPILL, Spill
 from archsim.network.collectives import Caller, all_reduce_joules, all_reduce_seconds, transfer_joules, transfer_seconds
 
 
@@ -48,12 +49,14 @@ class Costing:
     """How tasks are timed on a system.
 
     attention         model of fused attention in memory; a validation run may put measured times here
+    spill             what lies in a memory tier
     coprocess_limit   largest share of the feed-forward weights the memory has room for
     """
 
     system: System
     attention: AttentionModel
     coprocess_limit: float = 1.0
+    spill: Spill = NO_SPILL
 
     @classmethod
     def of(cls, system: System, coprocess_limit: float = 1.0) -> Costing:
@@ -78,7 +81,7 @@ class Costing:
 
     def _compute(self, task: PlannedTask, work: Compute) -> CostedTask:
         unit = self.system.units[work.unit]
-        assert unit.type != "pim" and unit.type != "neupims"  # noqa: PT018  (plans give memories attention only)
+        assert unit.type != "pim" and unit.type != "neupims" and unit.type != "memory"  # noqa: PT018  (see the plan)
         if unit.type == "gpu" and timed_by_kernels(self.system, work.unit):
             found = launched(unit.device, unit.launch, work.operation)
         else:
@@ -109,7 +112,8 @@ class Costing:
     def _coprocessed(self, task: PlannedTask, work: Coprocessed) -> CostedTask:
         alone = self._compute(task, work.compute)
         pim, unit = self.system.units[work.pim_unit], self.system.units[work.compute.unit]
-        assert pim.type == "pim" and unit.type != "pim" and unit.type != "neupims"  # noqa: PT018  (see the plan)
+        assert pim.type == "pim"
+        assert unit.type != "pim" and unit.type != "neupims" and unit.type != "memory"  # noqa: PT018  (see the plan)
         slips = self.system.mapping.reference_slips
         share, seconds, pim_energy = coprocess(
             unit.device,
@@ -140,8 +144,25 @@ class Costing:
             seconds = all_reduce_seconds(link, work.ranks, work.bytes, self._caller)
             joules = all_reduce_joules(link, work.ranks, work.bytes) * work.groups
             moved = work.bytes * work.ranks * work.groups
+        elif work.memory is not None:
+            return self._read(task, work, work.memory)
         else:
             seconds = transfer_seconds(link, work.bytes_per_link)
             joules = transfer_joules(link, work.bytes_per_link) * work.links
             moved = work.bytes_per_link * work.links
         return CostedTask(task, work.connection, seconds, {f"{work.connection}.link": joules}, 0.0, moved, "link")
+
+    def _read(self, task: PlannedTask, work: Transfer, tier: str) -> CostedTask:
+        """Data of a memory tier, loaded over the link; its DRAM may be slower than the links together."""
+        link, unit = self.system.connections[work.connection].link, self.system.units[tier]
+        assert unit.type == "memory"
+        moved = work.bytes_per_link * work.links
+        loads = 1.0 if link.flit is not None else None  # a link without flits brings them in bulk
+        link_s = transfer_seconds(link, work.bytes_per_link, loads)
+        memory_s = moved / (unit.device.memory_bandwidth_bytes_per_s * unit.count)
+        energy = {f"{work.connection}.link": transfer_joules(link, work.bytes_per_link) * work.links}
+        per_bit = unit.device.memory.energy_per_bit
+        if per_bit is not None:
+            energy[f"{tier}.dram"] = moved * 8.0 * per_bit.read_pj_per_bit * 1e-12
+        bound = "memory" if memory_s > link_s else "link"
+        return CostedTask(task, work.connection, max(link_s, memory_s), energy, 0.0, moved, bound)

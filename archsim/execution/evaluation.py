@@ -16,6 +16,7 @@ from archsim.execution.step import Step, mean_step, simulate_pass
 from archsim.execution.timeline import make_timeline
 from archsim.mapping.capacity import check_fits, free_bytes
 from archsim.mapping.plan import Coprocessed, timed_by_kernels
+from archsim.mapping.spill import Spill, spill_of
 from archsim.results import (
     Capacity,
     Cost,
@@ -84,6 +85,12 @@ class Evaluation:
         return _with_ffn_weights(found, self.system, share * _ffn_weight_bytes(self.model))
 
     @cached_property
+    def _spill(self) -> Spill:
+        request = self.request
+        found = check_fits(self.system, self.model, request.batch, request.input_len, request.output_len)
+        return spill_of(self.system, found.units)
+
+    @cached_property
     def _coprocess_limit(self) -> float:
         unit = self.system.mapping.decode_attention
         if unit is None or not self.system.mapping.ffn_coprocessing:
@@ -103,7 +110,7 @@ class Evaluation:
     def step(self, phase: Phase, new_tokens: int, context_tokens: int) -> Step:
         """One pass of the whole batch."""
         limit = self._coprocess_limit if phase == "decode" else 1.0
-        costing = Costing(self.system, self.attention, limit)
+        costing = Costing(self.system, self.attention, limit, self._spill)
         return simulate_pass(costing, self.model, phase, self.request.batch, new_tokens, context_tokens)
 
     @cached_property

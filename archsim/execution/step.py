@@ -12,6 +12,7 @@ from archsim.config.schemas.model import Model
 from archsim.execution.costing import CostedTask, Costing
 from archsim.execution.tasks import OUTSIDE_LAYERS, Schedule, TaskTableBuilder
 from archsim.mapping.plan import PimAttention, Plan, Transfer, make_plan
+from archsim.mapping.spill import add_fetch
 from archsim.results import OperatorResult
 from archsim.workload import build_graph
 from archsim.workload.operator import Phase
@@ -76,6 +77,7 @@ def simulate_pass(
         logits=logits and not slips, embedding=not slips, fuse_gate=not slips,
     )  # fmt: skip
     plan = make_plan(system, model, graph)
+    add_fetch(plan, costing.spill, -(-batch // system.mapping.data_parallel), context_tokens)
     return run_step(plan, costing.cost(plan), parts)
 
 

@@ -8,6 +8,7 @@ from archsim.config.schemas.model import Model
 from archsim.config.schemas.system import System, Unit
 from archsim.errors import InfeasibleError
 from archsim.mapping.plan import Places
+from archsim.mapping.spill import move_overflow
 from archsim.results import Capacity, UnitCapacity
 from archsim.units import format_bytes
 
@@ -20,6 +21,8 @@ def device_capacity_bytes(unit: Unit) -> float:
         return unit.memory_capacity
     if unit.type == "pim" or unit.type == "neupims":
         return unit.device.capacity_bytes
+    if unit.type == "memory":
+        return unit.device.capacity
     return unit.device.memory_capacity
 
 
@@ -30,6 +33,7 @@ def requirements(system: System, model: Model, batch: int, input_len: int, outpu
     kv           where decode attention runs; the last token's keys and values are never read again, so not kept
     activations  on the main unit: the largest operator of one request's prompt (prompts may be taken one by one) or
                  of the decode batch, all its inputs and outputs; an encoder holds the whole batch
+    With `mapping.spill`, what overflows the main unit lies there.
     """
     places = Places.of(system, "decode")
     contents: dict[str, dict[str, float]] = {_home(system, name): {} for name in system.units}
@@ -41,6 +45,8 @@ def requirements(system: System, model: Model, batch: int, input_len: int, outpu
         main["activations"] = _activation_bytes(model, places, batch, input_len)
     kv = contents[_home(system, places.kv_home)]
     kv["kv"] = batch * model.kv_bytes(input_len + output_len - 1) * _kv_copies(model, places)
+    home = _home(system, places.main)
+    move_overflow(system, contents, device_capacity_bytes(system.units[home]) * system.units[home].count)
     return [
         UnitCapacity(
             unit=name,

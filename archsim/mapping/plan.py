@@ -57,11 +57,12 @@ class AllReduce:
 
 @dataclass(frozen=True)
 class Transfer:
-    """Bytes over each of `links` parallel links of a connection."""
+    """Bytes over each of `links` parallel links of a connection; `memory`: read from this memory unit, not sent."""
 
     connection: str
     links: int
     bytes_per_link: float
+    memory: str | None = None
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from archsim.config.quantity import Bytes
 from archsim.config.schemas.cost import Cost
 from archsim.config.schemas.cpu import Cpu
 from archsim.config.schemas.economics import Economics
+from archsim.config.schemas.expander import Expander
 from archsim.config.schemas.gpu import Gpu
 from archsim.config.schemas.launch import Launch
 from archsim.config.schemas.link import Link
@@ -70,7 +71,14 @@ class NeupimsUnit(_Unit):
     in_memory: ClassVar[bool] = True
 
 
-Unit = Annotated[GpuUnit | NpuUnit | CpuUnit | PimUnit | NeupimsUnit, Field(discriminator="type")]
+class MemoryUnit(_Unit):
+    """Memory behind a CXL link, without compute: a tier for what the main unit has no room for."""
+
+    type: Literal["memory"]
+    device: Expander
+
+
+Unit = Annotated[GpuUnit | NpuUnit | CpuUnit | PimUnit | NeupimsUnit | MemoryUnit, Field(discriminator="type")]
 
 
 class Connection(Config):
@@ -101,6 +109,10 @@ class Mapping(Config):
     )
     sub_batches: int = Field(
         default=1, gt=0, le=16, description="decode batch halves that run interleaved (NeuPIMs: 2)"
+    )
+    spill: Name | None = Field(
+        default=None,
+        description="memory unit for weights and KV cache that the main unit has no room for, read over its connection",
     )
     capacity: Literal["per-unit", "pooled"] = Field(
         default="per-unit", description="pooled: all memories count as one, as AttAcc's own batch rule does"
@@ -139,6 +151,7 @@ class System(Preset):
     @model_validator(mode="after")
     def _names_exist(self) -> System:
         mentioned = [self.mapping.main, self.mapping.prefill_attention, self.mapping.decode_attention]
+        mentioned.append(self.mapping.spill)
         mentioned += [unit.memory_in for unit in self.units.values()]
         mentioned += [name for connection in self.connections.values() for name in connection.between]
         for name in mentioned:
@@ -154,9 +167,9 @@ class System(Preset):
     @model_validator(mode="after")
     def _rules_apply(self) -> System:
         rules = self.mapping
-        if self.units[rules.main].in_memory:
+        if self.units[rules.main].in_memory or self.units[rules.main].type == "memory":
             raise ValueError(
-                f"found main {rules.main!r}, a {self.units[rules.main].type}, which runs attention only; "
+                f"found main {rules.main!r}, a {self.units[rules.main].type}, which cannot run every operator; "
                 "allowed: a gpu, npu or cpu unit"
             )
         helper = self.units[rules.decode_attention or rules.main]
@@ -168,4 +181,44 @@ class System(Preset):
                     f"found {name!r} with memory_in {unit.memory_in!r}, whose data are in "
                     f"{self.units[unit.memory_in].memory_in!r}; name the unit that has the memory"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _memory_units_only_hold(self) -> System:
+        rules = self.mapping
+        for name in (rules.prefill_attention, rules.decode_attention):
+            if name is not None and self.units[name].type == "memory":
+                raise ValueError(f"found attention on {name!r}, a memory unit, which does not compute")
+        if rules.spill is None:
+            return self
+        if self.units[rules.spill].type != "memory":
+            raise ValueError(f"found spill {rules.spill!r}, a {self.units[rules.spill].type}; allowed: a memory unit")
+        if rules.sub_batches > 1 or rules.decode_attention not in (None, rules.main) or rules.capacity == "pooled":
+            raise ValueError(
+                "found spill with sub_batches, pooled capacity or decode attention elsewhere; not modelled"
+            )
+        pair = {rules.main, rules.spill}
+        if not any(set(connection.between) == pair for connection in self.connections.values()):
+            raise ValueError(f"found spill {rules.spill!r}, but no connection joins it and {rules.main!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _is_connected(self) -> System:
+        """Every unit can be reached from the main one, and devices that share a model can talk to each other."""
+        main = self.mapping.main
+        pairs = [connection.between for connection in self.connections.values()]
+        pairs += [(name, unit.memory_in) for name, unit in self.units.items() if unit.memory_in is not None]
+        reached, grown = {main}, True
+        while grown:
+            more = {name for pair in pairs if reached & set(pair) for name in pair} - reached
+            reached, grown = reached | more, bool(more)
+        lost = sorted(set(self.units) - reached)
+        if lost:
+            raise ValueError(f"found unit {lost[0]!r} that no connection joins to main {main!r}")
+        ways = self.units[main].count // self.mapping.data_parallel
+        if ways > 1 and (main, main) not in pairs:
+            raise ValueError(
+                f"found {ways} devices of {main!r} that share a model, but no connection between {main!r} and "
+                f"{main!r}; add one, or set mapping.data_parallel to {self.units[main].count}"
+            )
         return self
