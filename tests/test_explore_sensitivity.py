@@ -59,12 +59,12 @@ def test_elasticities_are_shares_of_cost_and_time() -> None:
 
 
 def test_sobol_finds_the_same_parameters_and_no_share_beyond_the_whole() -> None:
-    system, model = load_system("cxl-pnm-8"), load_model("opt-13b")
-    some = ("units.npu.device.memory_bandwidth", "units.npu.device.timing.*", "*.link.latency", "*.electricity")
+    system, model = load_system("dgx-a100"), load_model("opt-13b")
+    some = ("units.gpu.device.memory_bandwidth", "units.gpu.device.peak_flops", "*.collective.base", "*.electricity")
     found = sensitivity(system, model, 1, 64, 16, patterns=some, sobol_samples=32)
     total = {index.parameter: index.total["tpot_s"] for index in found.sobol}
     largest = max(total, key=lambda name: total[name])
-    assert largest in ("units.npu.device.memory_bandwidth", "units.npu.device.timing.memory_utilisation")
+    assert largest in ("units.gpu.device.memory_bandwidth", "connections.nvlink.link.collective.base")
     assert all(-0.1 < index.total[name] < 1.3 for index in found.sobol for name in OUTCOMES)
     again = sensitivity(system, model, 1, 64, 16, patterns=some, sobol_samples=32)
     assert again == found
@@ -78,8 +78,12 @@ def test_parameters_scale_with_what_follows_from_them_and_stay_valid() -> None:
     old, new = system.units["npu"].device, faster.units["npu"].device
     assert new.array_flops == pytest.approx(2 * old.array_flops)
     assert new.peak_flops["fp16"] == pytest.approx(2 * old.peak_flops["fp16"])
-    (share,) = find_parameters(system, ("*.timing.memory_utilisation",))
-    assert scaled(system, {share: 1.2}) is None  # more than all of the bandwidth
+    (rate,) = find_parameters(system, ("units.npu.device.memory_bandwidth",))
+    slower = scaled(system, {rate: 0.9})
+    assert slower is not None
+    assert slower.units["npu"].device.memory.device.data_rate_mtps == pytest.approx(0.9 * 8533)
+    (use,) = find_parameters(system, ("*.server.utilisation",))
+    assert scaled(system, {use: 1.2}) is None  # more than all of the time
     with pytest.raises(UsageError, match="no parameter matches"):
         find_parameters(system, ("units.gpu.*",))
 

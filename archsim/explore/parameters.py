@@ -17,19 +17,23 @@ from archsim.errors import UsageError
 Path_ = tuple[str | int, ...]
 
 # Each match is one parameter: a number, or all numbers below it scaled together. Terms joined by `+` scale together
-# too, from the same place: a clock and the peak rates that follow from it.
+# too, from the same place: a clock and the peak rates that follow from it; with ~ by the inverse, as a period does.
 HARDWARE = (
-    "units.*.device.clock+peak_flops+vector_flops+adder_trees.peak_flops",
+    "units.*.device.clock+peak_flops+adder_trees.peak_flops",
     "units.*.device.peak_flops",
-    "units.*.device.memory_bandwidth",
+    "units.*.device.memory_bandwidth+memory.device.data_rate_mtps+memory.device.ck_ps~+memory.device.tick_ps~",
     "units.*.device.memory_capacity",
     "units.*.memory_capacity",
     "units.*.device.l1_capacity",
     "units.*.device.l2_capacity",
     "units.*.device.l2_bandwidth",
-    "units.*.device.sram_capacity",
+    "units.*.device.scratchpad.capacity",
+    "units.*.device.accumulator.capacity",
+    "units.*.device.memory_latency",
+    "units.*.device.power.*",
+    "units.*.launch",
     "units.*.device.stack_bandwidth",
-    "units.*.device.dram.ck_ps+tick_ps",
+    "units.*.device.dram.data_rate_mtps+ck_ps~+tick_ps~",
     "units.*.device.timing.compute_utilisation",
     "units.*.device.timing.memory_utilisation",
     "units.*.device.timing.memory_latency",
@@ -74,6 +78,7 @@ class Parameter:
     paths: tuple[Path_, ...]
     value: float
     money: bool
+    inverse: frozenset[Path_] = frozenset()
 
 
 def find_parameters(system: System, patterns: tuple[str, ...] = ()) -> list[Parameter]:
@@ -103,7 +108,7 @@ def scaled(system: System, factors: dict[Parameter, float]) -> System | None:
     document = copy.deepcopy(system.model_dump(mode="json"))
     for parameter, factor in factors.items():
         for path in parameter.paths:
-            _scale(document, path, factor)
+            _scale(document, path, 1.0 / factor if path in parameter.inverse else factor)
     try:
         return System.model_validate_json(json.dumps(document), strict=True)
     except ValidationError:
@@ -128,12 +133,15 @@ def _matches(document: Any, patterns: tuple[str, ...], money: bool) -> Iterator[
         first, *others = pattern.split("+")
         for path in _walk(document, tuple(first.split(".")), ()):
             paths = list(_numbers(_at(document, path), path))
-            for other in others:
-                beside = (*path[:-1], *other.split("."))
-                paths += _numbers(_at(document, beside), beside)
+            inverse: set[Path_] = set()
+            for other in others if paths else ():
+                beside = (*path[:-1], *other.removesuffix("~").split("."))
+                more = list(_numbers(_at(document, beside), beside))
+                paths += more
+                inverse.update(more if other.endswith("~") else ())
             if paths:
                 value = float(_at(document, paths[0]))
-                yield Parameter(".".join(map(str, path)), tuple(paths), value, money)
+                yield Parameter(".".join(map(str, path)), tuple(paths), value, money, frozenset(inverse))
 
 
 def _walk(value: Any, pattern: tuple[str, ...], path: Path_) -> Iterator[Path_]:

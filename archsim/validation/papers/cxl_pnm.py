@@ -1,8 +1,8 @@
 """CXL-PNM (HPCA 2024): LPDDR5X cards that compute, against A100 GPUs with 40 GB.
 
 The GPU side appears three times, because the answer depends on it. `ideal`: weights and KV cache at the full HBM rate
-and nothing else, which no software reaches; against it the cards lose on latency. `archsim`: a100-40gb-8, a tiled
-roofline with measured kernel launches and NCCL's protocols. `measured`: what DistServe measured for OPT-66B on eight
+and nothing else, which no software reaches; against it the cards lose on latency. `archsim`: a100-40gb-8, timed
+by GPU kernel and by NCCL's protocols. `measured`: what DistServe measured for OPT-66B on eight
 A100 80 GB (its profiled latency model at batch 1), whose HBM is 31 % faster than that of the 40 GB parts.
 """
 
@@ -166,7 +166,7 @@ def _configuration(gpus: dict[str, Side], cards: Side) -> str:
     times = ", ".join(f"{name} {1e3 * gpu.tpot_s:.1f} ms" for name, gpu in gpus.items())
     return (
         f"cxl-pnm-8 ({1e3 * cards.tpot_s:.1f} ms a token at MP 8) against eight A100 40 GB: {times}. ideal: weights "
-        "and KV cache at 1555 GB/s a GPU, no launch, no all-reduce, so it beats the cards; archsim: a100-40gb-8, 85 % "
-        "of the HBM rate, measured launches, NCCL protocols over NVLink; measured: DistServe's profile of OPT-66B on "
+        "and KV cache at 1555 GB/s a GPU, no launch, no all-reduce, so it beats the cards; archsim: a100-40gb-8, "
+        "kernel by kernel with launches, NCCL protocols over NVLink; measured: DistServe's profile of OPT-66B on "
         "eight A100 80 GB. Decode steps only; nothing is tuned to the claims"
     )
