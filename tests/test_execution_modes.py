@@ -10,7 +10,17 @@ from archsim.compute import Operation, time_operation
 from archsim.config import load, load_model, load_system
 from archsim.config.schemas.launch import Launch
 from archsim.cost.evaluation import evaluate
-from archsim.execution.launch import ELEMENTWISE, best_shape, in_one_kernel, launched, shapes, step_fixed_s
+from archsim.execution.launch import (
+    ELEMENTWISE,
+    ILP_CANDIDATES,
+    LOAD_BYTES,
+    LaunchShape,
+    best_shape,
+    in_one_kernel,
+    launched,
+    shapes,
+    step_fixed_s,
+)
 from archsim.validation.papers.mononn import GPUS, bert_pass
 
 LAYER = [
@@ -59,17 +69,39 @@ def test_fused_elementwise_work_moves_less() -> None:
 
 
 def test_tuning_alone_under_each_shape_is_the_optimum_of_all_combinations() -> None:
-    """MonoNN's group tuning: brute force over one shape for all finds the same; free shapes could only be faster."""
+    """MonoNN's group tuning: operations meet only in the launch shape, so the sum of optima is the optimum of sums.
+
+    Brute force over the full product of tiles (products) and loads in flight (element-wise work) of three operations.
+    """
     gpu, launch = load("gpu", "a100-sxm-40gb"), Launch(mode="monolithic")
-    times = {shape: [in_one_kernel(gpu, launch, op, shape).seconds for op in LAYER] for shape in shapes()}
-    choices = itertools.product(shapes(), repeat=len(LAYER))
+    work = [
+        Operation("gemm", 64, 2304, 768),
+        Operation("softmax", 128, 768, count=12),
+        Operation("gemm", 64, 768, 3072),
+    ]
+
+    def choices(op: Operation, shape: LaunchShape) -> list[float]:
+        if op.kind == "softmax":
+            free = in_one_kernel(gpu, launch.model_copy(update={"memory_latency": 0.0}), op, shape).seconds
+            body = free - launch.grid_barrier
+            in_flight = gpu.cores * shape.blocks * shape.threads * LOAD_BYTES
+            needed = gpu.memory_bandwidth * launch.memory_latency
+            fitting = [ilp for ilp in ILP_CANDIDATES if 32 + 4 * ilp <= shape.registers]
+            return [body / min(1.0, in_flight * ilp / needed) + launch.grid_barrier for ilp in fitting]
+        found = []
+        for tile in gpu.timing.tiles:
+            one = gpu.model_copy(update={"timing": gpu.timing.model_copy(update={"tiles": (tile,)})})
+            fits = tile[0] * tile[1] <= shape.threads * (shape.registers - 32)
+            if fits and (tile[0] + tile[1]) * 128 <= gpu.l1_capacity / shape.blocks:
+                found.append(in_one_kernel(one, launch, op, shape).seconds)
+        return found
+
     brute = min(
-        sum(times[shape][i] for i, shape in enumerate(chosen))
-        for chosen in itertools.islice(choices, 300_000) if len(set(chosen)) == 1
+        sum(combination)
+        for shape in shapes()
+        for combination in itertools.product(*(choices(op, shape) for op in work))
     )  # fmt: skip
-    shape, seconds = best_shape(gpu, launch, LAYER)
-    assert sum(times[shape]) <= brute
-    assert seconds == pytest.approx(min(sum(t) for t in times.values()) + launch.graph_launch)
+    assert best_shape(gpu, launch, work)[1] - launch.graph_launch == pytest.approx(brute, rel=1e-9)
 
 
 def test_mononn_trends() -> None:

@@ -135,7 +135,7 @@ def bandwidth_share(gpu: Gpu, launch: Launch, shape: LaunchShape) -> float:
     needed = gpu.memory_bandwidth * launch.memory_latency
     per_load = gpu.cores * shape.blocks * shape.threads * LOAD_BYTES
     loads = [ilp for ilp in ILP_CANDIDATES if BASE_REGISTERS + REGISTERS_PER_LOAD * ilp <= shape.registers]
-    return min(1.0, per_load * max(loads) / needed)
+    return min(1.0, per_load * max(loads) / needed) if needed else 1.0
 
 
 def _stays_on_chip(gpu: Gpu, launch: Launch, op: Operation) -> bool:
