@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import archsim
 from archsim.config import load
 from archsim.config.schemas.pim_neupims import NeupimsDevice
 from archsim.errors import ConfigError, InfeasibleError, InputError, UsageError
@@ -200,6 +201,54 @@ def test_hash_order_is_a_permutation_and_strided_blocks_cover_the_bytes() -> Non
     found = np.zeros(64, np.int64)
     n = strided_blocks(found, 128, 3, 256, 8192)
     assert found[:n].tolist() == [2, 3, 4, 5, 130, 131, 132, 133, 258, 259, 260, 261]
+
+
+TINY = ("layers=3", "hidden=1024", "heads=8", "ffn_hidden=4096", "vocab=2000", "max_positions=2048")
+
+
+def _decode_s(*overrides: str, batch: int = 32) -> float:
+    system = archsim.load_system("neupims", overrides)
+    return archsim.evaluate(system, archsim.load_model("gpt3-7b", TINY), batch, 100, 2).latency.tpot_s
+
+
+def test_evaluate_takes_a_model_apart_into_its_stages() -> None:
+    """A + B + (C + D)(layers - 1) + E + F, and what stands around the layers."""
+    system = archsim.load_system("neupims")
+    found = archsim.evaluate(system, archsim.load_model("gpt3-7b", TINY), 32, 100, 2)
+    shape = LayerShape(1024, 8, 4096, 4)
+    outside = ("embedding", "norm_final", "lm_head")
+    own = [row for row in found.operators if row.phase == "decode" and row.name not in outside]
+    wait_s = next(row.seconds / row.count for row in own if row.name == "all_reduce_ffn")
+    layer = simulate_neupims_layer(load("neupims", "neupims"), shape, [101] * 32, True, all_reduce_s=wait_s)
+    assert sum(row.seconds - row.overlap_s for row in own) == pytest.approx(layer.model_seconds(3), rel=0.002)
+
+
+def test_more_requests_decode_more_tokens_and_halves_cost_time_where_weights_dominate() -> None:
+    rates = [batch / _decode_s(batch=batch) for batch in (2, 8, 32, 128)]
+    assert rates == sorted(rates)
+    assert _decode_s("mapping.sub_batches=1") < _decode_s()  # two halves read the weights twice
+
+
+def test_models_and_rules_the_devices_cannot_run_are_one_line() -> None:
+    system = archsim.load_system("neupims")
+    with pytest.raises(ConfigError, match="one key/value head a query head"):
+        archsim.evaluate(system, archsim.load_model("llama3-8b"), 4, 16, 2)
+    with pytest.raises(ConfigError, match="sub_batches 3"):
+        _decode_s("mapping.sub_batches=3")
+
+
+def test_stage_energies_and_operators_add_up(device: NeupimsDevice) -> None:
+    found = simulate_neupims_layer(device, SMALL, [60] * 48, True, all_reduce_s=1e-6)
+    assert sum(sum(s.energy_by_component_j.values()) for s in found.stages) == pytest.approx(found.energy_j)
+    assert [name for name, _ in found.stages[2].npu_operators] == [
+        "attention_out", "all_reduce_attention", "norm_attention", "norm_attention", "ffn_up", "activation",
+        "ffn_down", "all_reduce_ffn", "norm_ffn", "norm_ffn", "qkv",
+    ]  # fmt: skip
+    for stage in found.stages:
+        assert sum(cycles for _, cycles in stage.npu_operators) == pytest.approx(stage.npu_cycles, abs=3)
+        assert sum(cycles for _, cycles in stage.pim_operators) == pytest.approx(stage.pim_cycles, abs=3)
+    waits = [cycles for stage in found.stages for name, cycles in stage.npu_operators if name.startswith("all")]
+    assert all(1000 <= cycles <= 1010 for cycles in waits)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from archsim.config.schemas.system import System
 from archsim.errors import UsageError
 from archsim.execution.attention import AttentionModel, simulated_attention
 from archsim.execution.costing import Costing
-from archsim.execution.sampling import Sampled, sample_lengths
+from archsim.execution.sampling import FIRST_INTERVALS, Sampled, sample_lengths
 from archsim.execution.step import Step, mean_step, simulate_pass
 from archsim.execution.timeline import make_timeline
 from archsim.mapping.capacity import check_fits, free_bytes
@@ -31,6 +31,7 @@ from archsim.results import (
 from archsim.workload.operator import Phase
 
 INTERPOLATION_TOLERANCE = 0.002
+COSIMULATION_TOLERANCE = 0.02
 MAX_TOKENS = 1 << 24
 
 
@@ -107,8 +108,19 @@ class Evaluation:
         weighted = [(share, work.weight_bytes) for share, work in shares if isinstance(work, Coprocessed)]
         return sum(s * w for s, w in weighted) / sum(w for _, w in weighted) if weighted else 0.0
 
+    @cached_property
+    def _cosimulated(self) -> bool:
+        """Are NPU and memory simulated together? Then a KV length takes seconds, not milliseconds."""
+        rules = self.system.mapping
+        home = rules.decode_attention
+        return home is not None and self.system.units[home].type == "neupims"
+
     def step(self, phase: Phase, new_tokens: int, context_tokens: int) -> Step:
         """One pass of the whole batch."""
+        if phase == "decode" and self._cosimulated:
+            from archsim.execution.neupims.step import simulate_step
+
+            return simulate_step(self.system, self.model, self.request.batch, context_tokens)
         limit = self._coprocess_limit if phase == "decode" else 1.0
         costing = Costing(self.system, self.attention, limit, self._spill)
         return simulate_pass(costing, self.model, phase, self.request.batch, new_tokens, context_tokens)
@@ -127,7 +139,10 @@ class Evaluation:
             return steps[length].seconds
 
         first, last = self.request.input_len + 1, self.request.input_len + self.request.output_len - 1
-        found = sample_lengths(first, last, step_s, 0.0 if self.exact else INTERPOLATION_TOLERANCE)
+        tolerance, intervals = INTERPOLATION_TOLERANCE, FIRST_INTERVALS
+        if self._cosimulated:
+            tolerance, intervals = COSIMULATION_TOLERANCE, 1
+        found = sample_lengths(first, last, step_s, 0.0 if self.exact else tolerance, intervals)
         for length in found.lengths:
             if int(length) not in steps:
                 step_s(int(length))

@@ -30,15 +30,17 @@ class Sampled:
     error: float
 
 
-def sample_lengths(first: int, last: int, step_s: Callable[[int], float], tolerance: float) -> Sampled:
+def sample_lengths(
+    first: int, last: int, step_s: Callable[[int], float], tolerance: float, intervals: int = FIRST_INTERVALS
+) -> Sampled:
     """Choose lengths in first..last (inclusive) so that the weighted mean of `step_s` is within `tolerance` (relative).
 
-    tolerance 0 takes every length. `step_s` is called once a length.
+    tolerance 0 takes every length. `step_s` is called once a length; `intervals` are halved until the bound is met.
     """
     if tolerance <= 0 or last - first < 2:
         lengths = np.arange(first, last + 1)
         return Sampled(lengths, np.full(lengths.size, 1.0 / lengths.size), 0.0)
-    grid = np.unique(np.linspace(first, last, FIRST_INTERVALS + 1).round().astype(np.int64))
+    grid = np.unique(np.linspace(first, last, intervals + 1).round().astype(np.int64))
     times = {int(length): step_s(int(length)) for length in grid}
     queue: list[tuple[float, int, int]] = []
     for a, b in pairwise(grid):

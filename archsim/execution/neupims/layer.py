@@ -7,7 +7,7 @@ simulator casys-kaist/NeuPIMs f299af3; `peer_defects: true` in the device reprod
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,12 +43,19 @@ Rows = list[list[int]]
 
 @dataclass(frozen=True)
 class Stage:
-    """One stage of the schedule: its cycles, and the cycles until each side's last operator ended (0: idle side)."""
+    """One stage of the schedule: its cycles, and the cycles until each side's last operator ended (0: idle side).
+
+    npu_operators, pim_operators  name and cycles, in order; names as in the operator graph
+    energy_by_component_j         DRAM energy of the stage
+    """
 
     name: str
     cycles: int
     npu_cycles: int
     pim_cycles: int
+    npu_operators: tuple[tuple[str, int], ...] = ()
+    pim_operators: tuple[tuple[str, int], ...] = ()
+    energy_by_component_j: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -147,16 +154,18 @@ def simulate_neupims_layer(
     channels: Sequence[int] | None = None,
     assignment: Assignment = "greedy",
     only_stages: str = "",
+    all_reduce_s: float = 0.0,
 ) -> NeupimsLayerResult:
     """One decoder layer of one decode iteration.
 
     sub_batch_interleaving  two halves of the batch, NPU and PIM at work together (stages A to F)
     mode                    dual | single | single-issue1 (Newton, one PIM command per cycle for the device) | npu-only
     only_stages             letters of the stages to simulate, from a cold machine (default: all)
+    all_reduce_s            seconds the NPU waits for each of the two sums over the devices (the peer has none)
     Raises InputError, UsageError or InfeasibleError for what cannot be simulated.
     """
     requests = _requests(device, model_shape, sequence_lengths, channels, assignment, mode, sub_batch_interleaving)
-    operators = LayerOperators(device, model_shape)
+    operators = LayerOperators(device, model_shape, round(all_reduce_s * device.clock))
     if mode == "npu-only":
         plan = _npu_only(device, operators, requests)
     elif sub_batch_interleaving:
@@ -169,18 +178,43 @@ def simulate_neupims_layer(
             raise UsageError(f"found stages {only_stages!r}, allowed: letters of ABE or ABCDEF")
     machine = _machine(device, model_shape, mode, requests, list(plan.values()), operators, sub_batch_interleaving)
     stages: list[Stage] = []
+    spent: dict[str, float] = {}
     for name, (npu_rows, pim_rows) in plan.items():
         cycles = _run_stage(machine, requests, npu_rows, pim_rows)
         npu_times, pim_times = machine.npu_times[-1], machine.pim_times[-1]
         start = machine.clock - cycles
         if not stages:
             cycles += 1  # the first operator issues in cycle 1
-        stages.append(Stage(name, cycles, _span(npu_times, start), _span(pim_times, start)))
+        total = energy_j(device, tally(machine.states, machine.clock), mode == "dual")
+        energy = {part: joules - spent.get(part, 0.0) for part, joules in total.items()}
+        spent = total
+        npu_names = _npu_names(operators, name, npu_rows)
+        pim_names = ["key" if row[tk.O_KIND] == tk.KEY else "value" for row in pim_rows]
+        stages.append(
+            Stage(
+                name, cycles, _span(npu_times, start), _span(pim_times, start), _spans(npu_names, npu_times),
+                _spans(pim_names, pim_times), energy,
+            )
+        )  # fmt: skip
     return _layer_result(device, mode, machine, tuple(stages))
 
 
 def _span(times: NDArray[np.int64], start: int) -> int:
     return int(times[-1, 1]) - start if len(times) else 0
+
+
+def _spans(names: Sequence[str], times: NDArray[np.int64]) -> tuple[tuple[str, int], ...]:
+    return tuple((name, int(end - begin)) for name, (begin, end) in zip(names, times.tolist(), strict=False))
+
+
+def _npu_names(operators: LayerOperators, stage: str, rows: Rows) -> tuple[str, ...]:
+    """Operator names of the NPU side of a stage (rows[0] is the layer norm of QKV where that comes first)."""
+    if stage == "ALL" or not rows:
+        return ()
+    if rows[0][tk.O_KIND] == npu.FUSED:
+        return ("attention",)
+    names = operators.qkv_names if rows[0][tk.O_KIND] == npu.LAYER_NORM else operators.feed_forward_names
+    return names if len(names) == len(rows) else (*names, *operators.qkv_names)
 
 
 def _run_stage(machine: Machine, requests: Requests, npu_rows: Rows, pim_rows: Rows) -> int:

@@ -24,12 +24,16 @@ ROW = 1 << 20  # bytes of one DRAM row in one bank of all 32 channels: what regi
 
 @dataclass(frozen=True)
 class LayerShape:
-    """A decoder layer of `hidden` x `heads` (multi-head attention, FP16), split over `tensor_parallel` devices."""
+    """A decoder layer of `hidden` x `heads` (multi-head attention, FP16), split over `tensor_parallel` devices.
+
+    gated  gate and up projections are multiplied (three feed-forward matrices)
+    """
 
     hidden: int
     heads: int
     ffn: int
     tensor_parallel: int = 1
+    gated: bool = False
 
     def __post_init__(self) -> None:
         """Raise ConfigError for a shape that does not split evenly."""
@@ -134,6 +138,7 @@ class LayerOperators:
 
     device: NeupimsDevice
     shape: LayerShape
+    all_reduce_cycles: int = 0
     memory: Memory = field(default_factory=Memory)
 
     @property
@@ -191,15 +196,46 @@ class LayerOperators:
     def feed_forward(self, tokens: int, sub: int) -> list[list[int]]:
         """Output projection, residuals, layer norm and the feed-forward block of one (sub-)batch."""
         e, own, ffn = self.shape.hidden, self.shape.device_hidden, self.shape.ffn // self.shape.tensor_parallel
+        if self.shape.gated:
+            up = [
+                self.gemm("gate", tokens, e, ffn, sub, "ln2", "gate"),
+                self.gemm("fc1", tokens, e, ffn, sub, "ln2", "fc1"),
+                self.rows(npu.ADD, "glu", tokens, ffn, sub, ("fc1", "gate", "gelu")),
+            ]
+        else:
+            up = [
+                self.gemm("fc1", tokens, e, ffn, sub, "ln2", "fc1"),
+                self.rows(npu.GELU, "gelu", tokens, ffn, sub, ("fc1", "", "gelu")),
+            ]
         return [
             self.gemm("proj", tokens, own, e, sub, "attention", "proj"),
+            *self._all_reduce(),
             self.rows(npu.ADD, "add1", tokens, e, sub, ("proj", "x", "h")),
             self.rows(npu.LAYER_NORM, "ln2", tokens, e, sub, ("h", "", "ln2")),
-            self.gemm("fc1", tokens, e, ffn, sub, "ln2", "fc1"),
-            self.rows(npu.GELU, "gelu", tokens, ffn, sub, ("fc1", "", "gelu")),
+            *up,
             self.gemm("fc2", tokens, ffn, e, sub, "gelu", "fc2"),
+            *self._all_reduce(),
             self.rows(npu.ADD, "add2", tokens, e, sub, ("fc2", "h", "x")),
         ]
+
+    def _all_reduce(self) -> list[list[int]]:
+        """The arrays wait for the other devices' partial sums."""
+        return [[npu.WAIT, self.all_reduce_cycles, *[1] * 6, *[0] * 5]] if self.all_reduce_cycles else []
+
+    @property
+    def qkv_names(self) -> tuple[str, ...]:
+        """Names of the rows of `qkv`, those of the operator graph."""
+        return ("norm_ffn", "qkv")
+
+    @property
+    def feed_forward_names(self) -> tuple[str, ...]:
+        """Names of the rows of `feed_forward`, those of the operator graph (a residual goes with its norm)."""
+        wait = ("all_reduce_attention", "all_reduce_ffn") if self.all_reduce_cycles else ()
+        up = ("ffn_up", "ffn_up") if self.shape.gated else ("ffn_up",)
+        return (
+            "attention_out", *wait[:1], "norm_attention", "norm_attention", *up, "activation", "ffn_down", *wait[1:],
+            "norm_ffn",
+        )  # fmt: skip
 
     def attention(self, lengths: NDArray[np.int64], first: int, sub: int) -> list[list[int]]:
         """The K and V operators of requests first..first+len, split where they do not fit on chip."""
