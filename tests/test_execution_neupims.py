@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import csv
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 import archsim
+from archsim.cli.memory_neupims import neupims
 from archsim.config import load
 from archsim.config.schemas.pim_neupims import NeupimsDevice
 from archsim.errors import ConfigError, InfeasibleError, InputError, UsageError
@@ -235,6 +238,18 @@ def test_models_and_rules_the_devices_cannot_run_are_one_line() -> None:
         archsim.evaluate(system, archsim.load_model("llama3-8b"), 4, 16, 2)
     with pytest.raises(ConfigError, match="sub_batches 3"):
         _decode_s("mapping.sub_batches=3")
+
+
+def test_a_layer_from_the_command_line_is_the_simulated_one(device: NeupimsDevice) -> None:
+    arguments = ["gpt3-7b", "--kv-lens", "30,70,20", "--tensor-parallel", "32", "--sub-batches", "1", "--json"]
+    answer = CliRunner().invoke(neupims, arguments, catch_exceptions=False)
+    document = json.loads(answer.stdout)
+    found = simulate_neupims_layer(device, LayerShape(4096, 32, 16384, 32), [30, 70, 20])
+    assert document["cycles"] == found.cycles
+    assert document["model_cycles"] == 32 * found.cycles
+    wrong = CliRunner().invoke(neupims, ["gpt3-7b", "--kv-lens", "1,x"])
+    assert wrong.exit_code == 2
+    assert "1,x" in wrong.output
 
 
 def test_stage_energies_and_operators_add_up(device: NeupimsDevice) -> None:

@@ -41,7 +41,7 @@ COMMANDS = {
     "report": ("report:report", "Self-contained HTML page of a saved result."),
 }
 # command group -> further subcommands that live in a file of their own: (name, module:attribute)
-MOUNTED = {"memory": (("pim", "memory_pim:pim"),)}
+MOUNTED = {"memory": (("pim", "memory_pim:pim"), ("neupims", "memory_neupims:neupims"))}
 
 
 class LazyGroup(click.Group):

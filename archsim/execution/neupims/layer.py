@@ -177,26 +177,30 @@ def simulate_neupims_layer(
         if not plan:
             raise UsageError(f"found stages {only_stages!r}, allowed: letters of ABE or ABCDEF")
     machine = _machine(device, model_shape, mode, requests, list(plan.values()), operators, sub_batch_interleaving)
-    stages: list[Stage] = []
-    spent: dict[str, float] = {}
-    for name, (npu_rows, pim_rows) in plan.items():
-        cycles = _run_stage(machine, requests, npu_rows, pim_rows)
-        npu_times, pim_times = machine.npu_times[-1], machine.pim_times[-1]
-        start = machine.clock - cycles
-        if not stages:
-            cycles += 1  # the first operator issues in cycle 1
-        total = energy_j(device, tally(machine.states, machine.clock), mode == "dual")
-        energy = {part: joules - spent.get(part, 0.0) for part, joules in total.items()}
-        spent = total
-        npu_names = _npu_names(operators, name, npu_rows)
-        pim_names = ["key" if row[tk.O_KIND] == tk.KEY else "value" for row in pim_rows]
-        stages.append(
-            Stage(
-                name, cycles, _span(npu_times, start), _span(pim_times, start), _spans(npu_names, npu_times),
-                _spans(pim_names, pim_times), energy,
-            )
-        )  # fmt: skip
+    stages = [_stage(machine, operators, requests, name, *sides) for name, sides in plan.items()]
     return _layer_result(device, mode, machine, tuple(stages))
+
+
+def _stage(
+    machine: Machine, operators: LayerOperators, requests: Requests, name: str, npu_rows: Rows, pim_rows: Rows
+) -> Stage:
+    """Run a stage on the machine as the one before left it."""
+    device, dual, first = machine.device, machine.mode == "dual", not machine.npu_times
+    before = energy_j(device, tally(machine.states, machine.clock), dual) if not first else {}
+    cycles = _run_stage(machine, requests, npu_rows, pim_rows)
+    npu_times, pim_times = machine.npu_times[-1], machine.pim_times[-1]
+    start = machine.clock - cycles
+    after = energy_j(device, tally(machine.states, machine.clock), dual)
+    pim_names = ["key" if row[tk.O_KIND] == tk.KEY else "value" for row in pim_rows]
+    return Stage(
+        name,
+        cycles + first,  # the first operator of a run issues in cycle 1
+        _span(npu_times, start),
+        _span(pim_times, start),
+        _spans(_npu_names(operators, name, npu_rows), npu_times),
+        _spans(pim_names, pim_times),
+        {part: joules - before.get(part, 0.0) for part, joules in after.items()},
+    )
 
 
 def _span(times: NDArray[np.int64], start: int) -> int:
