@@ -101,7 +101,7 @@ def place(
     ]  # fmt: skip
     pairs: list[tuple[Degrees, Degrees | None]] = [(one, None) for one in degrees]
     pairs += [(one, two) for one in degrees for two in degrees if one.devices + two.devices <= node]
-    machines = cache(lambda one: _machine(system, model, one))
+    machines = cache(lambda one: instance_oracle(system, model, one))
     found: list[Placement] = []
     for number, (prefill, decode) in enumerate(pairs):
         try:
@@ -120,8 +120,11 @@ def place(
     return PlacementReport(system.name, model.name, tuple(found), gain, len(pairs) - len(found))
 
 
-def _machine(system: System, model: Model, degrees: Degrees) -> LatencyOracle:
-    """A group of `tp` devices with the memory of all pipeline stages: a stage holds its part of the layers."""
+def instance_oracle(system: System, model: Model, degrees: Degrees) -> LatencyOracle:
+    """The latency oracle of a group of `tp` devices with the memory of all `pp` stages.
+
+    Each stage holds its part of the layers. Raises InfeasibleError if the weights leave no room for a KV cache.
+    """
     main = system.mapping.main
     unit = system.units[main]
     memory = device_capacity_bytes(unit) * degrees.pp
