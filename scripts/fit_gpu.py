@@ -57,7 +57,9 @@ def fit(
             prompts = memory[f"{block.name} prefill"]
             assign(block, prompts)
     began = time.process_time()
-    Fit(blocks, (*problem.own, *problem.shared)).search(80)
+    # what is common to GPUs has to serve the libraries of 2023-24 too
+    beside = VIDUR[0].blocks(folder) if problem is SILICON[0] else []
+    Fit([*blocks, *beside], (*problem.own, *problem.shared)).search_widely(np.random.default_rng(0))
     if problem.data_set == "gpu-silicon":
         shared[problem.section] = values(blocks[0], names(problem.shared))
     if problem.section == ("prefill",):
@@ -159,7 +161,8 @@ def write(found: dict[str, tuple[Problem, list[Block]]]) -> None:
             updates["common"][*problem.section, name] = float(blocks[0].path[name][0])
         for block in blocks:
             record = f"{block.name}.{problem.data_set}"
-            fixed = [name for name in (problem.seeds or {}) if name not in names(problem.own)]
+            free = [*names(problem.own), *names(problem.shared)]
+            fixed = [name for name in (problem.seeds or {}) if name not in free]
             if problem.section[0] == "gemm":
                 fixed += [name for name in MEMORY if name not in names(problem.own)]
             for name in [*names(problem.own), *fixed, *(n for n in names(problem.shared) if n not in everywhere)]:

@@ -134,7 +134,7 @@ def test_one_tile_by_hand() -> None:
     sm = gpu.peak_flops["bf16"] * path.tensor_share / gpu.cores
     tiles = []
     for bm, bn in gpu.timing.tiles:
-        if bm * bn <= path.largest_tile:
+        if bm * bn <= path.largest_tile and bm >= min(path.dispatch_rows, 64):
             blocks = math.ceil(128 / bm) * math.ceil(256 / bn)
             assert blocks <= gpu.cores
             tile = 1 - path.tile_slope * (1 - min(1, bm * bn / 32768))

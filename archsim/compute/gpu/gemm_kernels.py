@@ -77,7 +77,7 @@ def choose_tile(shape: Any, device: Any, path: Any, tiles: NDArray[np.float64], 
     best = math.inf
     for t in range(tiles.shape[0]):
         bm, bn = tiles[t, 0], tiles[t, 1]
-        if bm * bn > path["largest_tile"]:
+        if bm * bn > path["largest_tile"] or bm < min(path["dispatch_rows"], 0.5 * shape["m"]):
             continue
         blocks = math.ceil(shape["m"] / bm) * math.ceil(shape["n"] / bn) * shape["count"]
         split = 1

@@ -53,6 +53,11 @@ class GemmPath(Config):
         description="tensor efficiency that a vanishing tile loses against one of 128 x 256"
     )
     largest_tile: Positive = Field(description="elements of the largest tile")
+    dispatch_rows: NotNegative = Field(
+        default=0.0,
+        description="a library that chooses tiles by their rows alone takes at least half of m, up to this many; "
+        "0: the fastest tile",
+    )
     operand_bytes_per_clock: Positive = Field(description="operands into one SM, bytes per clock")
     l2_bytes_per_clock: Positive = Field(description="L2 rate per SM with all SMs reading, bytes per clock")
     store_bytes_per_clock: Positive = Field(

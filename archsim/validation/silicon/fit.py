@@ -68,6 +68,9 @@ class Fit:
 
     def search(self, sweeps: int = 60) -> float:
         """Improve until no step of `least_step` helps or `sweeps` are done; returns the mean loss."""
+        for constant in self.constants:
+            if constant.shared:
+                self._try(constant.name, range(len(self.blocks)), float(self.blocks[0].path[constant.name][0]))
         self._losses = [block.loss() for block in self.blocks]
         step = self.step
         for _ in range(sweeps):
@@ -77,6 +80,26 @@ class Fit:
                     break
         return self.total()
 
+    def search_widely(self, random: np.random.Generator, kicks: int = 2, sweeps: int = 60) -> float:
+        """`search`, then again from constants shaken by a tenth, keeping what is better: narrow valleys bend."""
+        best = self.search(sweeps)
+        for _ in range(kicks):
+            kept = [block.path.copy() for block in self.blocks]
+            losses = list(self._losses)
+            for constant in self.constants:
+                for group in self._groups(constant):
+                    old = float(self.blocks[group[0]].path[constant.name][0])
+                    new = min(max(old * math.exp(random.normal(0.0, 0.1)), constant.low), constant.high)
+                    self._try(constant.name, group, new)
+            found = self.search(sweeps)
+            if found < best - 1e-6:
+                best = found
+                continue
+            for block, path in zip(self.blocks, kept, strict=True):
+                block.path[:] = path
+            self._losses = losses
+        return best
+
     def total(self) -> float:
         """Weighted mean loss of the blocks."""
         weights = [block.weight for block in self.blocks]
@@ -85,10 +108,13 @@ class Fit:
     def _sweep(self, step: float) -> bool:
         moved = False
         for constant in self.constants:
-            groups = [range(len(self.blocks))] if constant.shared else [[i] for i in range(len(self.blocks))]
-            for group in groups:
-                moved |= self._move(constant, list(group), step)
+            for group in self._groups(constant):
+                moved |= self._move(constant, group, step)
         return moved
+
+    def _groups(self, constant: Constant) -> list[list[int]]:
+        everyone = list(range(len(self.blocks)))
+        return [everyone] if constant.shared else [[i] for i in everyone]
 
     def _move(self, constant: Constant, group: list[int], step: float) -> bool:
         old = float(self.blocks[group[0]].path[constant.name][0])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,9 @@ from numpy.typing import NDArray
 from archsim.compute.gpu import Attention, Gemm, GpuOperator, Moe, Vector, arrays
 from archsim.compute.gpu.machine import Machine, machine_of
 from archsim.compute.gpu.records import Records
-from archsim.config import load
 from archsim.validation.silicon import measured
 from archsim.validation.silicon.fit import Block, Constant
+from archsim.validation.silicon.predict import calibrated_gpu
 from archsim.validation.silicon.rows import attention_of, device_of, gemm_of, moe_of
 
 Section = tuple[str, ...]
@@ -55,7 +54,7 @@ class Problem:
         found = self.samples(folder)
         made = []
         for device in dict.fromkeys(sample.device for sample in found):
-            block = block_of(device, [sample for sample in found if sample.device == device])
+            block = block_of(device, self.data_set, [sample for sample in found if sample.device == device])
             for name, value in (self.seeds or {}).items():
                 block.path[name] = value
             block.weight = (self.weights or {}).get(device, 1.0)
@@ -63,14 +62,9 @@ class Problem:
         return made
 
 
-@cache
-def _gpu(device: str) -> Any:
-    return load("gpu", device)
-
-
-def block_of(device: str, samples: Sequence[Sample]) -> Block:
-    """The rows of one device that share a kernel."""
-    machine = machine_of(_gpu(device))
+def block_of(device: str, data_set: str, samples: Sequence[Sample]) -> Block:
+    """The rows of one device that share a kernel, with the constants of its record as they stand."""
+    machine = machine_of(calibrated_gpu(device, data_set))
     operators = [sample.operator for sample in samples]
     path, rows, run = _records(machine, operators)
     block = Block(device, machine, path.copy(), rows, np.array([sample.seconds for sample in samples]), run)
@@ -314,7 +308,8 @@ SILICON = (
 )  # fmt: skip
 VIDUR = (
     Problem("GEMM fp16", "vidur", ("gemm", "fp16"), _layers(_compute("fp16")),
-            (*_GEMM3, *pick(GEMM_OWN, "store_bytes_per_clock")), _LIBRARY),
+            (*_GEMM3, *pick(GEMM_OWN, "store_bytes_per_clock")), _LIBRARY,
+            seeds={"tail_hidden": 0.55, "store_bytes_per_clock": 20.0}),
     *(
         Problem(name, "vidur", ("vector", name), _layers(_is_vector(name)),
                 vector_own("launch_s", "bandwidth_share", *(("row_s",) if name == "embedding" else ())),
