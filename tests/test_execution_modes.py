@@ -134,6 +134,16 @@ def test_modes_of_a_whole_step(step_s: dict[str, float]) -> None:
     assert step_s["host"] - step_s["graph"] == pytest.approx(2e-3, rel=1e-6)
 
 
+def test_host_work_of_a_prompt_counts_per_layer_and_only_there() -> None:
+    model = load_model("llama3-8b")
+    slow, fast = (
+        evaluate(load_system("hgx-h100", (f"units.gpu.launch.prefill_layer_overhead={time}",)), model, 2, 256, 2)
+        for time in ("1 ms", "0")
+    )
+    assert slow.latency.prefill_s - fast.latency.prefill_s == pytest.approx(model.layers * 1e-3, rel=1e-6)
+    assert slow.latency.tpot_s == fast.latency.tpot_s
+
+
 def test_attention_is_one_kernel_only_where_kernels_are_timed() -> None:
     model = load_model("llama3-8b")
     ours = evaluate(load_system("hgx-h100"), model, 4, 256, 2)

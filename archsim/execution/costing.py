@@ -93,7 +93,7 @@ class Costing:
     def _framework(self, task: PlannedTask, work: Framework) -> CostedTask:
         unit = self.system.units[work.unit]
         assert unit.type == "gpu"
-        seconds = step_fixed_s(unit.launch, work.requests)
+        seconds = step_fixed_s(unit.launch, work.requests, work.prompt_layers)
         power = unit.device.power
         energy = {} if power is None else {f"{work.unit}.base": power.base * seconds * unit.count}
         return CostedTask(task, work.unit, seconds, energy, 0.0, 0.0, "launch")

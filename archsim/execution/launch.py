@@ -62,10 +62,14 @@ def in_graph(launch: Launch) -> bool:
     return launch.mode in ("graph", "monolithic") or (launch.mode == "fused" and launch.captured)
 
 
-def step_fixed_s(launch: Launch, requests: int) -> float:
-    """Host and launch time of a whole pass that no operator accounts for."""
+def step_fixed_s(launch: Launch, requests: int, prompt_layers: int = 0) -> float:
+    """Host and launch time of a whole pass that no operator accounts for.
+
+    prompt_layers  layers of a pass over prompts; 0: a decode step
+    """
     start = launch.graph_launch if in_graph(launch) else launch.eager_dispatch
-    return start + launch.step_overhead + launch.request_overhead * requests
+    host_s = launch.step_overhead + launch.request_overhead * requests
+    return start + host_s + launch.prefill_layer_overhead * prompt_layers
 
 
 def _floor(launch: Launch, op: Operation) -> float:

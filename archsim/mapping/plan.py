@@ -81,6 +81,7 @@ class Framework:
 
     unit: str
     requests: int
+    prompt_layers: int  # layers of a pass over prompts, else 0
 
 
 Work = Compute | PimAttention | AllReduce | Transfer | Coprocessed | Framework
@@ -166,7 +167,8 @@ class _Planner:
             self._place(operator)
         if timed_by_kernels(self._system, self._places.main):
             requests = int(self._graph.graph["batch"]) * self._places.groups
-            work = Framework(self._places.main, requests)
+            layers = self._model.layers if self._phase == "prefill" else 0
+            work = Framework(self._places.main, requests, layers)
             self._add("framework", self._places.main, work, 1, [self._plan.tasks[-1].name], 1)
         return self._plan
 

@@ -41,4 +41,7 @@ class Launch(Config):
         default=0.5, description="share of the L2 that tensors between operators may occupy"
     )
     step_overhead: Time = Field(default=0.0, description="host work of the serving framework per pass")
-    request_overhead: Time = Field(default=0.0, description="the same per running request")
+    prefill_layer_overhead: Time = Field(
+        default=0.0, description="host work per layer of a pass over prompts, which runs outside the captured graph"
+    )
+    request_overhead: Time = Field(default=0.0, description="host work of a pass per running request")
