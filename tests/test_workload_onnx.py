@@ -202,6 +202,21 @@ def test_evaluation_adds_up_and_goes_through_the_command_line(tmp_path, capsys):
     assert "--input-len does not apply" in capsys.readouterr().err
 
 
+def test_a_file_runs_as_a_program_of_an_npu(tmp_path, capsys):
+    path = transformer(tmp_path / "layer.onnx")
+    sizes = ["--set", "workload.batch=2", "--set", "workload.seq=16"]
+    assert cli.run(["npu", "layer", "tpuv4-like", str(path), *sizes, "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert {row["name"] for row in document["operators"]} == {
+        o.name for o in operators(load_onnx(path, {"batch": 2, "seq": 16}).graph)
+    }
+    assert document["seconds"] <= document["alone_s"]
+    assert cli.run(["npu", "layer", "tpuv4-like", str(path), "--tokens", "9"]) == 2
+    assert "--tokens does not apply" in capsys.readouterr().err
+    assert cli.run(["npu", "layer", "tpuv4-like", str(path), "--set", "workload.seq=many"]) == 2
+    assert "expected workload.DIMENSION=SIZE" in capsys.readouterr().err
+
+
 def test_what_does_not_fit_is_said(tmp_path):
     found = replace(load_onnx(transformer(tmp_path / "layer.onnx", 1, 8)), weight_bytes=1e15)
     with pytest.raises(InfeasibleError, match="cannot hold layer: a device of gpu needs"):

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 import click
 
 from archsim.cli.options import Output, output_options, override_option
-from archsim.cli.request import parse_size, request_options, split_overrides
+from archsim.cli.request import load_onnx_workload, request_options, split_overrides
 
 if TYPE_CHECKING:
-    from archsim.config.schemas.system import System
     from archsim.results import Report
 
 
@@ -41,28 +40,16 @@ def evaluate(
     """
     from archsim.config import load_model, load_system
     from archsim.cost.evaluation import evaluate as run
+    from archsim.cost.evaluation import evaluate_onnx
 
     of_system, of_workload = split_overrides(overrides)
     if workload.lower().endswith(".onnx"):
-        emit_report(_evaluate_onnx(load_system(system, of_system), workload, of_workload), output)
+        graph = load_onnx_workload(workload, of_workload, ("batch", "input_len", "output_len", "exact"))
+        emit_report(evaluate_onnx(load_system(system, of_system), graph), output)
         return
     machine, model = load_system(system, of_system), load_model(workload, of_workload)
     report = run(machine, model, batch=batch, input_len=input_len, output_len=output_len, exact=exact)
     emit_report(report, output)
-
-
-def _evaluate_onnx(machine: System, path: str, sizes: list[str]) -> Report:
-    """A pass of an ONNX file. Raises UsageError where the command line says what only a preset can be asked."""
-    from archsim.cost.evaluation import evaluate_onnx
-    from archsim.errors import UsageError
-    from archsim.workload.onnx_import import load_onnx
-
-    context = click.get_current_context()
-    for name in ("batch", "input_len", "output_len", "exact"):
-        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
-            option = f"--{name.replace('_', '-')}"
-            raise UsageError(f"{option} does not apply to {path}: an ONNX file says itself what one pass is")
-    return evaluate_onnx(machine, load_onnx(path, dict(parse_size(text) for text in sizes)))
 
 
 def emit_report(report: Report, output: Output) -> None:

@@ -81,20 +81,25 @@ def layer(
 ) -> None:
     """One layer of MODEL on one NPU as a program of tiles: --perfetto shows loads, products and stores overlap.
 
-    `--set workload.PATH=VALUE` overrides the model, others the NPU.
+    `--set workload.PATH=VALUE` overrides the model, others the NPU. MODEL may be an ONNX file: then one pass of it
+    runs, --phase, --batch and --tokens do not apply, and `--set workload.DIMENSION=SIZE` sizes a free dimension.
     """
-    from archsim.cli.request import split_overrides
+    from archsim.cli.request import load_onnx_workload, split_overrides
     from archsim.config import load, load_model
-    from archsim.execution.npu.layer import simulate_npu_layer
+    from archsim.execution.npu.layer import simulate_npu_graph, simulate_npu_layer
     from archsim.report.npu import layer_document, print_layer, write_layer_hdf5
     from archsim.report.perfetto import write_perfetto
 
     of_npu, of_model = split_overrides(overrides)
     device: Npu = load("npu", npu_name, of_npu)
-    network = load_model(model, of_model)
-    new = tokens if phase == "prefill" else 1
-    result = simulate_npu_layer(device, network, phase, batch, new, tokens)
-    configuration = {"npu": device.model_dump(mode="json"), "model": network.model_dump(mode="json")}
+    configuration = {"npu": device.model_dump(mode="json"), "model": {"file": model}}
+    if model.lower().endswith(".onnx"):
+        result = simulate_npu_graph(device, load_onnx_workload(model, of_model, ("phase", "batch", "tokens")))
+    else:
+        network = load_model(model, of_model)
+        new = tokens if phase == "prefill" else 1
+        result = simulate_npu_layer(device, network, phase, batch, new, tokens)
+        configuration["model"] = network.model_dump(mode="json")
     output.emit(
         layer_document(result),
         lambda console: print_layer(result, console),

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from archsim.errors import UsageError
+
+if TYPE_CHECKING:
+    from archsim.workload.onnx_import import OnnxWorkload
 
 F = TypeVar("F", bound=Callable[..., Any])
 _MOST = 10_000_000
@@ -39,7 +42,22 @@ def split_overrides(overrides: tuple[str, ...]) -> tuple[list[str], list[str]]:
     return [text for text in overrides if not text.startswith("workload.")], of_workload
 
 
-def parse_size(text: str) -> tuple[str, int]:
+def load_onnx_workload(path: str, sizes: list[str], preset_only: tuple[str, ...]) -> OnnxWorkload:
+    """An ONNX file with `NAME=SIZE` texts for its free dimensions.
+
+    Raises UsageError for a text that is anything else, and if the command line gives an option of `preset_only`.
+    """
+    from archsim.workload.onnx_import import load_onnx
+
+    context = click.get_current_context()
+    for name in preset_only:
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE:
+            option = f"--{name.replace('_', '-')}"
+            raise UsageError(f"{option} does not apply to {path}: an ONNX file says itself what one pass is")
+    return load_onnx(path, dict(_parse_size(text) for text in sizes))
+
+
+def _parse_size(text: str) -> tuple[str, int]:
     """`NAME=SIZE` of an ONNX file's free dimension. Raises UsageError if it is anything else."""
     name, equals, size = text.partition("=")
     if not equals or not (size.isascii() and size.isdigit() and 0 < int(size[:20]) <= _MOST):

@@ -17,8 +17,10 @@ from archsim.execution.npu.memory import npu_engine
 from archsim.execution.npu.program import Program, program_timeline
 from archsim.execution.tasks import PS_PER_S, Schedule
 from archsim.mapping.plan import Compute, make_plan
+from archsim.mapping.shard import shard
 from archsim.results import Timeline
-from archsim.workload import build_graph
+from archsim.workload import build_graph, operators
+from archsim.workload.onnx_import import OnnxWorkload
 from archsim.workload.operator import Phase
 
 
@@ -80,19 +82,30 @@ def simulate_npu_layer(
     context_tokens  keys each request attends to, the new tokens included
     """
     graph = build_graph(model, phase, batch, new_tokens, context_tokens, logits=False, embedding=False)
+    return _run(npu, graph, layer_operations(npu, model, graph))
+
+
+def simulate_npu_graph(npu: Npu, workload: OnnxWorkload) -> LayerResult:
+    """One pass of an ONNX model on one `npu`, tile by tile, its operators one after the other as they stand there."""
+    every = operators(workload.graph)
+    return _run(npu, workload.graph, [(one.name, shard(one, 1, one.count)) for one in every])
+
+
+def _run(npu: Npu, graph: nx.DiGraph[str], operations: list[tuple[str, Operation]]) -> LayerResult:
     engine, program = npu_engine(npu), Program()
-    found = [(name, solve_operation(engine, op)) for name, op in layer_operations(npu, model, graph)]
+    found = [(name, solve_operation(engine, op)) for name, op in operations]
     for name, solution in found:
         program.add(name, solution, weights_ahead=solution.op.kind == "gemm")
     schedule = program.schedule()
-    operators = tuple(
+    rows = tuple(
         LayerOperator(name, solution, energy_j(engine, solution), _end_s(schedule, index))
         for index, (name, solution) in enumerate(found)
     )
+    about = graph.graph
     return LayerResult(
-        npu.name, model.name, phase, batch, new_tokens, context_tokens, schedule.makespan_s,
-        sum(solution.seconds for _, solution in found), busy_s(schedule), operators,
-        program_timeline(program, schedule, phase),
+        npu.name, about["model"], about["phase"], about["batch"], about["new_tokens"], about["context_tokens"],
+        schedule.makespan_s, sum(solution.seconds for _, solution in found), busy_s(schedule), rows,
+        program_timeline(program, schedule, about["phase"]),
     )  # fmt: skip
 
 
