@@ -11,6 +11,7 @@ from archsim.config.schemas.system import System
 from archsim.errors import UsageError
 from archsim.execution.attention import AttentionModel, simulated_attention
 from archsim.execution.costing import Costing
+from archsim.execution.npu.timeline import tiles_of
 from archsim.execution.sampling import FIRST_INTERVALS, Sampled, sample_lengths
 from archsim.execution.step import Step, mean_step, simulate_pass
 from archsim.execution.timeline import make_timeline
@@ -212,7 +213,7 @@ class Evaluation:
             operators=tuple(operators),
             options={"exact": self.exact},
             notes=_notes(self.system),
-            timeline=make_timeline(self.prefill, self.decode, self.model.layers),
+            timeline=make_timeline(self.prefill, self.decode, self.model.layers, tiles_of(self.system)),
             configuration={
                 "system": self.system.model_dump(mode="json"),
                 "model": self.model.model_dump(mode="json"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from archsim.execution.step import Step
 from archsim.execution.tasks import OUTSIDE_LAYERS, PS_PER_S, Schedule
+from archsim.mapping.plan import PlannedTask
 from archsim.results import Timeline
 
 
@@ -38,12 +40,22 @@ class _Columns:
         self.end_s.append(spans[:, 1])
 
 
-def make_timeline(prefill: Step, decode: Step | None, layers: int) -> Timeline:
-    """Prefill from time 0, then one decode step at the middle of the sampled KV lengths."""
+Tiles = Callable[[PlannedTask], Timeline | None]
+
+
+def make_timeline(prefill: Step, decode: Step | None, layers: int, tiles: Tiles | None = None) -> Timeline:
+    """Prefill from time 0, then one decode step at the middle of the sampled KV lengths.
+
+    tiles  what happens inside a task, shown for the first layer and outside the layers on tracks of their own
+    """
     columns = _Columns()
     end_s = _lay_out(columns, prefill, "prefill", layers, 0.0)
     if decode is not None:
         _lay_out(columns, decode, "decode", layers, end_s)
+    if tiles is not None:
+        for phase, step in (("prefill", prefill), ("decode", decode)):
+            if step is not None:
+                _add_tiles(columns, step, phase, tiles)
     return Timeline(
         name=tuple(columns.name),
         resource=tuple(columns.resource),
@@ -99,3 +111,26 @@ def _scheduled(step: Step, schedule: Schedule) -> tuple[list[str], list[str], ND
     names = [step.tasks[int(i)].planned.name for i in rows["operator"]]
     resources = [schedule.table.resources[int(i)] for i in rows["resource"]]
     return names, resources, np.column_stack([schedule.start_ps, schedule.end_ps]) / PS_PER_S
+
+
+def _add_tiles(columns: _Columns, step: Step, phase: str, tiles: Tiles) -> None:
+    """Tiles of the first run of every task, stretched to its slice where they are complete.
+
+    They fit but for the sampled lengths: a mean decode step keeps the operations of its first sample.
+    """
+    layer = np.concatenate(columns.layer)
+    start_s, end_s = np.concatenate(columns.start_s), np.concatenate(columns.end_s)
+    first: dict[str, int] = {}
+    for index, name in enumerate(columns.name):
+        if columns.phase[index] == phase and layer[index] <= 0:
+            first.setdefault(name, index)
+    for task in step.tasks:
+        at = first.get(task.planned.name)
+        inside = tiles(task.planned) if at is not None else None
+        if at is None or inside is None:
+            continue
+        stretch = min(1.0, (end_s[at] - start_s[at]) / inside.end_s.max())
+        spans = np.column_stack([inside.start_s, inside.end_s]) * stretch + start_s[at]
+        names = [f"{task.planned.name} {name.partition(' ')[2]}" for name in inside.name]
+        resources = [f"{columns.resource[at]}.{resource}" for resource in inside.resource]
+        columns.add(names, resources, phase, np.full(len(names), layer[at]), spans)

@@ -58,16 +58,16 @@ class Program:
     _computed: list[int] = field(default_factory=list)
     _steps: int = 0
 
-    def add(self, name: str, found: Solution, weights_ahead: bool = False) -> None:
-        """Append one operation. Raises UsageError where the program becomes too long."""
-        self._steps += found.steps
+    def add(self, name: str, found: Solution, weights_ahead: bool = False, most: int | None = None) -> None:
+        """Append one operation, or its first `most` tiles. Raises UsageError where the program becomes too long."""
+        self._steps += min(found.steps, most or found.steps)
         if self._steps > MOST_STEPS:
             raise UsageError(f"found a program of more than {MOST_STEPS:,} tiles; choose a smaller shape")
         self.operations.append(name)
         if isinstance(found, Attention):
-            self._attention(found)
+            self._attention(found, most)
         else:
-            self._pipeline(found, weights_ahead and isinstance(found, Product))
+            self._pipeline(found, weights_ahead and isinstance(found, Product), most)
 
     def schedule(self) -> Schedule:
         """Run the program."""
@@ -88,8 +88,8 @@ class Program:
         self._deferred = []
         return stores
 
-    def _pipeline(self, found: Product | Elementwise, weights_ahead: bool) -> None:
-        steps, walk = list(steps_of(found)), found.walk
+    def _pipeline(self, found: Product | Elementwise, weights_ahead: bool, most: int | None) -> None:
+        steps, walk = list(itertools.islice(steps_of(found), most)), found.walk
         spills, lag = bool(walk[pk.W_SPILLS]) or not walk[pk.W_DOUBLE], 2 if walk[pk.W_DOUBLE] else 1
         unit, word = (ARRAY, "GEMM") if isinstance(found, Product) else (VECTOR, "VECTOR")
         latency = int(walk[pk.W_LATENCY])
@@ -136,7 +136,7 @@ class Program:
         self._deferred = [(steps[end].store or 0, [results.get(end, computed[end])], len(self.operations) - 1)]
         self._computed = computed
 
-    def _attention(self, found: Attention) -> None:
+    def _attention(self, found: Attention, most: int | None) -> None:
         ahead = self._flush()
         summed: list[int] = []
         pending: tuple[int, NDArray[np.int64], bool] | None = None
@@ -151,7 +151,8 @@ class Program:
                 self._deferred = [(int(t[xk.X_STORE]), [done], len(self.operations) - 1)]
 
         first = True
-        for _, i, j in itertools.product(range(found.products), range(found.counts[0]), range(found.counts[1])):
+        blocks = itertools.product(range(found.products), range(found.counts[0]), range(found.counts[1]))
+        for _, i, j in itertools.islice(blocks, most):
             last = j == found.counts[1] - 1
             t = found.tables[:, (2 if i == found.counts[0] - 1 else 0) + (1 if last else 0)]
             loads = found.counts[1] > 1 or i == 0
@@ -207,10 +208,10 @@ def steps_of(found: Product | Elementwise) -> Iterator[Step]:
         before, now = now, after
 
 
-def product_timeline(found: Solution) -> Timeline:
-    """The tiles of one operation. Raises UsageError if they are too many to list."""
+def product_timeline(found: Solution, most: int | None = None) -> Timeline:
+    """The tiles of one operation, or the first `most`. Raises UsageError if they are too many to list."""
     program = Program()
-    program.add(found.op.kind, found)
+    program.add(found.op.kind, found, most=most)
     return program_timeline(program, program.schedule(), "operation")
 
 
