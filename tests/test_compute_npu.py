@@ -280,3 +280,20 @@ def test_bad_input_is_one_clear_line() -> None:
             call()
         assert isinstance(caught.value, ArchsimError)
         assert "\n" not in str(caught.value)
+
+
+def test_a_causal_mask_leaves_out_hidden_blocks() -> None:
+    """By hand: 1024 tokens in blocks of 128 see 1 + 2 + ... + 8 = 36 of 64 blocks of 128 keys."""
+    engine = flat("tpuv4-like", scratchpad__capacity="512 KiB", accumulator__capacity="320 KiB", cores="1",
+                  peak_flops="{bf16: 32.768 TFLOP/s}")  # fmt: skip
+    masked = solve_attention(engine, Operation("attention", 1024, 1024, 128, 8, new_tokens=1024))
+    full = solve_attention(engine, Operation("attention", 1024, 1024, 128, 8, new_tokens=1024, causal=False))
+    triangle = 2 * 128 * 8 * (1024 * 1025 / 2)
+    assert triangle < masked.macs < full.macs == 2 * 128 * 8 * 1024 * 1024
+    assert masked.seconds < full.seconds
+    blocks = masked.block
+    seen = sum(math.ceil(min((i + 1) * blocks[0], 1024) / blocks[1]) for i in range(math.ceil(1024 / blocks[0])))
+    assert sum(masked.visible) == seen
+    # a chunk of a prompt attends to all that came before it
+    chunk = solve_attention(engine, Operation("attention", 256, 1024, 128, 8, new_tokens=256))
+    assert chunk.macs > 0.75 * 2 * 128 * 8 * 256 * 1024

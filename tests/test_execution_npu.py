@@ -156,3 +156,24 @@ def test_bad_input_ends_in_one_line(
     error = capsys.readouterr().err
     assert text in error
     assert error.count("\n") == 1
+
+
+def test_evaluation_shows_the_tiles_of_its_operators() -> None:
+    import archsim
+
+    report = archsim.evaluate(archsim.load_system("tpuv4-4"), load_model("llama2-7b", SMALL), 4, 256, 4)
+    assert report.timeline is not None
+    names, resources = np.array(report.timeline.name), np.array(report.timeline.resource)
+    assert {"npu", "npu.dma", "npu.array", "npu.vector", "ici"} <= set(report.timeline.resource)
+    for phase in ("prefill", "decode"):
+        own = (np.array(report.timeline.phase) == phase) & (report.timeline.layer == 0)
+        whole = own & (names == "qkv") & (resources == "npu")
+        tiles = own & np.char.startswith(names, "qkv ") & (resources != "npu")
+        start_s, end_s = report.timeline.start_s, report.timeline.end_s
+        assert tiles.sum() > 3
+        assert start_s[tiles].min() == pytest.approx(start_s[whole][0])
+        assert end_s[tiles].max() == pytest.approx(end_s[whole][0])
+    for row in report.operators:
+        if row.phase == "prefill" and row.unit == "npu":
+            assert row.bound in ("compute", "memory", "vector", "fill")
+            assert row.bytes > 0

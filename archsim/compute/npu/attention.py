@@ -23,7 +23,12 @@ RESCALE, NORMALISE = Recipe(simple=1), Recipe(simple=1, row_reciprocal=1)
 
 @dataclass(frozen=True, eq=False)
 class Attention:
-    """Heads of fused attention. Fields as in archsim.compute.npu.product.Product; blocks are (queries, keys)."""
+    """Heads of fused attention. Fields as in archsim.compute.npu.product.Product; blocks are (queries, keys).
+
+    visible  blocks of keys that each block of queries works on; with a causal mask those after its last token are
+             left out, and what is masked inside a block is computed
+    macs     multiply-adds computed
+    """
 
     op: Operation
     dataflow: str
@@ -31,6 +36,8 @@ class Attention:
     products: int
     block: tuple[int, int]
     counts: tuple[int, int]
+    visible: tuple[int, ...]
+    macs: float
     ps: int
     array_ps: int
     memory_ps: int
@@ -47,11 +54,6 @@ class Attention:
         return self.ps / PS
 
     @property
-    def macs(self) -> float:
-        """Multiply-adds of scores and weighted sums."""
-        return 2.0 * self.op.m * self.op.n * self.op.k * self.op.count
-
-    @property
     def bytes(self) -> float:
         """Off-chip traffic."""
         return sum(self.traffic.values())
@@ -59,7 +61,7 @@ class Attention:
     @property
     def steps(self) -> int:
         """Blocks a core works on."""
-        return self.counts[0] * self.counts[1] * self.products
+        return sum(self.visible) * self.products
 
     @property
     def bound(self) -> Bound:
@@ -125,6 +127,7 @@ def _timed(
     npu, (rows, products) = engine.npu, share
     n = math.ceil(op.n)
     counts = (math.ceil(rows / block[0]), math.ceil(n / block[1]))
+    visible = _visible(op, rows, block, counts)
     tables = np.zeros((xk.X_SIZE, 4), np.int64)
     core = engine.core(max(op.a_bytes, op.b_bytes))
     copies = op.m / rows * op.count / products  # equal shares, over all cores
@@ -135,13 +138,38 @@ def _timed(
         tables[:, code] = _durations(engine, op, dataflow, core, queries, keys, (copies, apart))
     latency = math.ceil(engine.path.latency_s * PS)
     fill = math.ceil(int(ak.fill_cycles(dataflow, core)) * PS / npu.clock)
-    ps = int(xk.attention_ps(products, counts[0], counts[1], tables, latency, fill))
-    array_ps, memory_ps, vector_ps = _busy(tables, counts, products)
+    ps = int(xk.attention_ps(products, visible, counts[1], tables, latency, fill))
+    array_ps, memory_ps, vector_ps = _busy(tables, counts, visible, products)
+    heights = np.minimum(block[0], rows - np.arange(counts[0]) * block[0])
+    widths = np.minimum(visible * block[1], n)
+    work = _Work(rows, products, float(widths.sum()) if counts[1] > 1 else n, float(heights @ widths) / (rows * n))
     return Attention(
-        op, NAMES[dataflow], split, products, block, counts, ps, array_ps + fill, memory_ps + latency, vector_ps,
-        _traffic(op, rows, counts, products, (copies, apart)), _onchip(engine, op, core, counts), tables, latency,
-        fill,
+        op, NAMES[dataflow], split, products, block, counts, tuple(visible.tolist()),
+        2.0 * op.m * op.n * op.k * op.count * work.share, ps, array_ps + fill, memory_ps + latency, vector_ps,
+        _traffic(op, work, (copies, apart)), _onchip(engine, op, core, counts, work), tables, latency, fill,
     )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Work:
+    """Rows and products of a core, keys a product loads, and the share of the scores that is computed."""
+
+    rows: int
+    products: int
+    keys: float
+    share: float
+
+
+def _visible(op: Operation, rows: int, block: tuple[int, int], counts: tuple[int, int]) -> Ints:
+    """(query blocks,) blocks of keys; of the core whose rows come last, which sees most.
+
+    Rows are tokens in order, with the queries that share a key/value head side by side.
+    """
+    if not op.causal or op.new_tokens <= 1:
+        return np.full(counts[0], counts[1])
+    last = op.m - rows + np.minimum((np.arange(counts[0]) + 1) * block[0], rows)
+    keys = op.n - op.new_tokens + np.ceil(last * op.new_tokens / op.m)
+    return np.clip(np.ceil(keys / block[1]), 1, counts[1]).astype(np.int64)
 
 
 def _durations(
@@ -165,43 +193,38 @@ def _durations(
     ]
 
 
-def _busy(tables: Ints, counts: tuple[int, int], products: int) -> tuple[int, int, int]:
+def _busy(tables: Ints, counts: tuple[int, int], visible: Ints, products: int) -> tuple[int, int, int]:
     """Busy time of array, DMA and vector unit."""
     array = memory = vector = 0
-    for code in range(4):
-        queries = 1 if code & 2 else counts[0] - 1
-        keys = 1 if code & 1 else counts[1] - 1
-        t = tables[:, code].tolist()
-        array += queries * keys * (t[xk.X_SCORE] + t[xk.X_CONTEXT])
-        vector += queries * keys * t[xk.X_SOFTMAX]
-        if code & 1:
-            memory += queries * (t[xk.X_LOAD_Q] + t[xk.X_STORE])
-            vector += queries * t[xk.X_NORMALISE]
-        first = code & 2 == (2 if counts[0] == 1 else 0)  # where one block of keys is all, it is loaded once
-        streamed = queries if counts[1] > 1 else int(first)
-        memory += streamed * keys * t[xk.X_LOAD_KV]
-        vector += streamed * keys * t[xk.X_CONVERT]
+    for i, blocks in enumerate(visible.tolist()):
+        row = 2 if i == counts[0] - 1 else 0
+        edge = 1 if blocks == counts[1] else 0  # the last block of keys may be smaller
+        for code, keys in ((row, blocks - edge), (row + 1, edge)):
+            t = tables[:, code].tolist()
+            streamed = keys if counts[1] > 1 or i == 0 else 0  # where one block of keys is all, it is loaded once
+            array += keys * (t[xk.X_SCORE] + t[xk.X_CONTEXT])
+            vector += keys * t[xk.X_SOFTMAX] + streamed * t[xk.X_CONVERT]
+            memory += streamed * t[xk.X_LOAD_KV]
+        memory += int(tables[xk.X_LOAD_Q, row] + tables[xk.X_STORE, row])
+        vector += int(tables[xk.X_NORMALISE, row])
     return array * products, memory * products, vector * products
 
 
-def _traffic(
-    op: Operation, rows: int, counts: tuple[int, int], products: int, often: tuple[float, float]
-) -> dict[str, float]:
-    passes = counts[0] if counts[1] > 1 else 1
-    outer = rows * products * often[0]
+def _traffic(op: Operation, work: _Work, often: tuple[float, float]) -> dict[str, float]:
+    outer = work.rows * work.products * often[0]
     return {
         "a": outer * op.k * op.a_bytes,
-        "b": 2.0 * op.n * op.k * op.b_bytes * passes * products * often[1],
+        "b": 2.0 * work.keys * op.k * op.b_bytes * work.products * often[1],
         "c": outer * op.k * op.c_bytes,
     }
 
 
-def _onchip(engine: Engine, op: Operation, core: Ints, counts: tuple[int, int]) -> dict[str, float]:
+def _onchip(engine: Engine, op: Operation, core: Ints, counts: tuple[int, int], work: _Work) -> dict[str, float]:
     npu, unit = engine.npu, engine.npu.vector
     m, n, depth, count = float(op.m), float(op.n), float(op.k), float(op.count)
     columns, rows = npu.array.columns, npu.array.rows
-    passes = counts[0] if counts[1] > 1 else 1
-    loaded = m * depth * op.a_bytes + 2 * n * depth * op.b_bytes * passes
+    passes, n = work.keys / n, n * work.share
+    loaded = m * depth * op.a_bytes + 2 * work.keys * depth * op.b_bytes
     reads = m * depth * op.a_bytes * math.ceil(n / columns) + m * n * op.a_bytes * (1 + math.ceil(depth / columns))
     reads += 2 * n * depth * op.b_bytes * counts[0]
     deep = math.ceil(depth / (rows * int(core[ak.C_PACK])))

@@ -81,8 +81,13 @@ def attention_step(state: Ints, tables: Ints, code: int, first: bool, last: bool
 
 
 @njit(cache=True, nogil=True)
-def attention_ps(products: int, query_blocks: int, key_blocks: int, tables: Ints, latency: int, fill: int) -> int:
-    """Time of `products` heads of query_blocks x key_blocks; `fill` is the array's, before its first tile."""
+def attention_ps(products: int, visible: Ints, key_blocks: int, tables: Ints, latency: int, fill: int) -> int:
+    """Time of `products` heads.
+
+    visible  (query blocks,) blocks of keys that each block of queries sees, from the first; of `key_blocks`
+    fill     the array's, before its first tile
+    """
+    query_blocks = visible.size
     state = np.zeros(Z_SIZE, np.int64)
     state[Z_CONTEXT] = state[Z_STORE] = -1
     state[Z_DMA], state[Z_ARRAY] = latency, 0
@@ -96,20 +101,20 @@ def attention_ps(products: int, query_blocks: int, key_blocks: int, tables: Ints
             seen[0] = state
         i = 0
         while i < query_blocks:
-            if i >= 2 and i < query_blocks - 1 and same_again(state, seen[1]):
+            if i >= 2 and i < query_blocks - 1 and visible[1] == key_blocks and same_again(state, seen[1]):
                 jump(state, seen[1], query_blocks - 1 - i)
                 i = query_blocks - 1
             elif i == 1:
                 seen[1] = state
             j = 0
-            while j < key_blocks:
-                if j >= 2 and j < key_blocks - 1 and same_again(state, seen[2]):
-                    jump(state, seen[2], key_blocks - 1 - j)
-                    j = key_blocks - 1
+            while j < visible[i]:
+                if j >= 2 and j < visible[i] - 1 and same_again(state, seen[2]):
+                    jump(state, seen[2], visible[i] - 1 - j)
+                    j = visible[i] - 1
                 elif j == 1:
                     seen[2] = state
-                last = j == key_blocks - 1
-                code = (2 if i == query_blocks - 1 else 0) + (1 if last else 0)
+                last = j == visible[i] - 1
+                code = (2 if i == query_blocks - 1 else 0) + (1 if j == key_blocks - 1 else 0)
                 start = fill if p == 0 and i == 0 and j == 0 else 0
                 attention_step(state, tables, code, j == 0, last, key_blocks > 1 or i == 0, start)
                 j += 1

@@ -151,10 +151,10 @@ class Program:
                 self._deferred = [(int(t[xk.X_STORE]), [done], len(self.operations) - 1)]
 
         first = True
-        blocks = itertools.product(range(found.products), range(found.counts[0]), range(found.counts[1]))
-        for _, i, j in itertools.islice(blocks, most):
-            last = j == found.counts[1] - 1
-            t = found.tables[:, (2 if i == found.counts[0] - 1 else 0) + (1 if last else 0)]
+        blocks = ((i, j) for _ in range(found.products) for i, seen in enumerate(found.visible) for j in range(seen))
+        for i, j in itertools.islice(blocks, most):
+            last = j == found.visible[i] - 1
+            t = found.tables[:, (2 if i == found.counts[0] - 1 else 0) + (1 if j == found.counts[1] - 1 else 0)]
             loads = found.counts[1] > 1 or i == 0
             ps = (int(t[xk.X_LOAD_Q]) if j == 0 else 0) + (int(t[xk.X_LOAD_KV]) if loads else 0)
             ps += found.latency_ps if first else 0
