@@ -8,6 +8,8 @@ import pytest
 
 import archsim
 from archsim.errors import InfeasibleError, UsageError
+from archsim.execution.costing import Costing
+from archsim.execution.step import DecodeSteps, simulate_pass
 
 SYSTEMS = ["dgx-a100", "dgx-a100-cpu-offload", "dgx-a100-attacc-bank", "tpuv4-4", "cxl-pnm-8", "neupims"]
 
@@ -142,3 +144,13 @@ def test_the_attacc_walkthrough_is_reproduced():
     for batch, rate in ((1, 32.22), (50, 900.32)):
         found = archsim.evaluate(machine, model, batch, 2048, 128, exact=True)
         assert found.throughput.decode_tokens_per_s == pytest.approx(rate, rel=1e-3)
+
+
+@pytest.mark.parametrize("system", ["dgx-a100-attacc-bank", "attacc-reference-bank"])
+def test_a_step_planned_once_for_all_lengths_is_the_same_step(system):
+    costing, model = Costing.of(archsim.load_system(system)), archsim.load_model("gpt3-7b")
+    steps = DecodeSteps(costing, model, 12)
+    for length in (1, 50, 777):
+        shared, alone = steps.at(length), simulate_pass(costing, model, "decode", 12, 1, length)
+        assert (shared.seconds, shared.joules) == (alone.seconds, alone.joules)
+        assert [task.flop for task in shared.tasks] == [task.flop for task in alone.tasks]

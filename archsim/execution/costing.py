@@ -65,9 +65,10 @@ class Costing:
 
     def cost(self, plan: Plan) -> list[CostedTask]:
         """Every task of a plan, in its order."""
-        return [self._task(task) for task in plan.tasks]
+        return [self.task(task) for task in plan.tasks]
 
-    def _task(self, task: PlannedTask) -> CostedTask:
+    def task(self, task: PlannedTask) -> CostedTask:
+        """One task of a plan."""
         work = task.work
         if isinstance(work, Compute):
             return self._compute(task, work)

@@ -13,11 +13,11 @@ from archsim.execution.attention import AttentionModel, simulated_attention
 from archsim.execution.costing import Costing
 from archsim.execution.npu.timeline import tiles_of
 from archsim.execution.sampling import FIRST_INTERVALS, Sampled, sample_lengths
-from archsim.execution.step import Step, mean_step, simulate_pass
+from archsim.execution.step import DecodeSteps, Step, mean_step, simulate_pass
 from archsim.execution.timeline import make_timeline
 from archsim.mapping.capacity import check_fits, free_bytes
 from archsim.mapping.plan import Coprocessed, timed_by_kernels
-from archsim.mapping.spill import Spill, spill_of
+from archsim.mapping.spill import NO_SPILL, Spill, spill_of
 from archsim.results import (
     Capacity,
     Cost,
@@ -116,12 +116,23 @@ class Evaluation:
         home = rules.decode_attention
         return home is not None and self.system.units[home].type == "neupims"
 
+    @cached_property
+    def _decode_steps(self) -> DecodeSteps | None:
+        """What decode steps of all KV lengths share, where attention runs in memory."""
+        home = self.system.mapping.decode_attention
+        if home is None or not self.system.units[home].in_memory or self._spill != NO_SPILL:
+            return None
+        costing = Costing(self.system, self.attention, self._coprocess_limit)
+        return DecodeSteps(costing, self.model, self.request.batch)
+
     def step(self, phase: Phase, new_tokens: int, context_tokens: int) -> Step:
         """One pass of the whole batch."""
         if phase == "decode" and self._cosimulated:
             from archsim.execution.neupims.step import simulate_step
 
             return simulate_step(self.system, self.model, self.request.batch, context_tokens)
+        if phase == "decode" and self._decode_steps is not None:
+            return self._decode_steps.at(context_tokens)
         limit = self._coprocess_limit if phase == "decode" else 1.0
         costing = Costing(self.system, self.attention, limit, self._spill)
         return simulate_pass(costing, self.model, phase, self.request.batch, new_tokens, context_tokens)

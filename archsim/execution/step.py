@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from archsim.config.schemas.model import Model
 from archsim.execution.costing import CostedTask, Costing
 from archsim.execution.tasks import OUTSIDE_LAYERS, Schedule, TaskTableBuilder
-from archsim.mapping.plan import PimAttention, Plan, Transfer, make_plan
+from archsim.mapping.plan import PimAttention, Plan, PlannedTask, Transfer, make_plan
 from archsim.mapping.spill import add_fetch
 from archsim.results import OperatorResult
 from archsim.workload import build_graph
@@ -69,6 +69,14 @@ def simulate_pass(
 
     Data-parallel groups and sub-batches share the batch out evenly; the largest share is timed.
     """
+    plan, parts = _planned(costing, model, phase, batch, new_tokens, context_tokens, logits)
+    return run_step(plan, costing.cost(plan), parts)
+
+
+def _planned(
+    costing: Costing, model: Model, phase: Phase, batch: int, new_tokens: int, context_tokens: int, logits: bool = True
+) -> tuple[Plan, int]:
+    """The plan of one share of a pass, and how many sub-batches run it."""
     system = costing.system
     slips = system.mapping.reference_slips
     parts = min(system.mapping.sub_batches, batch) if phase == "decode" else 1
@@ -78,7 +86,34 @@ def simulate_pass(
     )  # fmt: skip
     plan = make_plan(system, model, graph)
     add_fetch(plan, costing.spill, -(-batch // system.mapping.data_parallel), context_tokens)
-    return run_step(plan, costing.cost(plan), parts)
+    return plan, parts
+
+
+class DecodeSteps:
+    """Decode steps of one batch at any KV length, for machines that attend in memory and spill nothing.
+
+    There the length is in the attention program alone, so everything else is planned and costed once.
+    """
+
+    def __init__(self, costing: Costing, model: Model, batch: int) -> None:
+        self._costing = costing
+        self._plan, self._parts = _planned(costing, model, "decode", batch, 1, 1)
+        self._tasks = [None if isinstance(task.work, PimAttention) else costing.task(task) for task in self._plan.tasks]
+
+    def at(self, context_tokens: int) -> Step:
+        """The step that attends to `context_tokens` tokens; equals `simulate_pass`."""
+        tasks = [
+            known or self._costing.task(_longer(task, context_tokens))
+            for task, known in zip(self._plan.tasks, self._tasks, strict=True)
+        ]
+        return run_step(self._plan, tasks, self._parts)
+
+
+def _longer(task: PlannedTask, context_tokens: int) -> PlannedTask:
+    """A planned attention over one token, made one over `context_tokens`."""
+    work = task.work
+    assert isinstance(work, PimAttention)
+    return replace(task, work=replace(work, context_tokens=context_tokens, flop=work.flop * context_tokens))
 
 
 def run_step(plan: Plan, tasks: Sequence[CostedTask], parts: int = 1) -> Step:
