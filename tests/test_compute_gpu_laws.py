@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,6 +18,8 @@ from archsim.compute.gpu import (
     gpu_operator_time,
 )
 from archsim.config import load
+from archsim.config.presets import preset_names
+from archsim.errors import ConfigError
 
 BF16, FP8, FP4 = Operand("bf16"), Operand("fp8"), Operand("nvfp4")
 GEMMS = [Gemm(m, n, k) for m in (1, 17, 128, 1000, 8192) for n, k in ((512, 4096), (4096, 512), (8192, 8192))]
@@ -71,6 +74,32 @@ def test_more_is_never_slower(name: str, change: str) -> None:
     after = gpu_operator_seconds(gpu(name, *changed), OPERATORS)
     slower = [op for op, old, new in zip(OPERATORS, before, after, strict=True) if new > old * (1 + 1e-9)]
     assert slower == []
+
+
+@pytest.mark.parametrize("name", preset_names("gpu"))
+def test_every_preset_runs_what_it_has_units_for(name: str) -> None:
+    device = gpu(name)
+    if device.timing.model != "kernels":
+        pytest.skip("timed by the tiled roofline")
+    narrow = [Gemm(m, 4096, 4096, a=op, b=op, compute=compute, quantise=True)
+              for m in (1, 100, 4096) for op, compute in ((FP8, "fp8"), (FP4, "fp4"))
+              if compute in device.peak_flops]  # fmt: skip
+    batched = [Gemm(m, n, 128, count=c, hot_inputs=False) for m, n, c in ((1, 4096, 64), (2048, 2048, 32))]
+    packed = [Gemm(m, 4096, 4096, b=Operand("int4", 128, 2.0, 3.1)) for m in (1, 64, 4096)]
+    for op in (*narrow, *batched, *packed):
+        found = gpu_operator_time(device, op)
+        rate = device.peak_flops[op.compute] if op.compute in device.peak_flops else device.peak_flops["fp16"]
+        assert found.seconds >= max(found.flop / rate, found.dram_bytes / device.memory_bandwidth)
+        assert sum(found.parts_s.values()) == pytest.approx(found.seconds, rel=1e-12)
+        assert (found.calibrated is None) == ("not calibrated" in found.note)
+    for op in batched:
+        one = gpu_operator_time(device, replace(op, count=1))
+        assert one.seconds <= gpu_operator_time(device, op).seconds <= one.seconds * op.count
+
+
+def test_a_dtype_without_unit_is_an_error() -> None:
+    with pytest.raises(ConfigError, match="fp8"):
+        gpu_operator_time(gpu("a100-sxm-80gb"), Gemm(8, 64, 64, a=FP8, b=FP8, compute="fp8"))
 
 
 def test_warm_weights_are_never_slower_and_copies_never_faster() -> None:

@@ -21,11 +21,19 @@ ALIASES = {
     "gb300-sxm": "gb300", "rtxpro6000": "rtx-pro-6000", "rtx-4090": "rtx4090", "rtx-5090": "rtx5090",
     "rtx-a6000": "a6000", "h20": "h20-sxm", "mi300": "mi300x",
 }  # fmt: skip
+# name in the tables -> stored activations, stored weights, compute dtype, quantised by a kernel of its own
 GEMM_PRECISIONS = {
-    "bfloat16": ("bf16", "bf16", "bf16"), "float16": ("fp16", "fp16", "fp16"),
-    "fp8": ("fp8", "fp8", "fp8"), "nvfp4": ("nvfp4", "nvfp4", "fp4"),
-    "int8_wo": ("bf16", "int8", "bf16"), "int4_wo": ("bf16", "int4", "bf16"),
+    "bfloat16": ("bf16", "bf16", "bf16", False), "float16": ("fp16", "fp16", "fp16", False),
+    "fp8": ("fp8", "fp8", "fp8", True), "fp8_block": ("fp8", "fp8", "fp8", True),
+    "fp8_ootb": ("fp8", "fp8", "fp8", True), "fp8_static": ("fp8", "fp8", "fp8", False),
+    "sq": ("int8", "int8", "int8", True), "nvfp4": ("nvfp4", "nvfp4", "fp4", True),
+    "w4a8_mxfp4_mxfp8": ("mxfp8", "mxfp4", "fp8", True), "w4a16_mxfp4": ("bf16", "mxfp4", "bf16", False),
+    "w4afp8": ("fp8", "int4", "fp8", True),
+    "int8_wo": ("bf16", "int8", "bf16", False), "int4_wo": ("bf16", "int4", "bf16", False),
 }  # fmt: skip
+_BLOCKS = {"int4_wo": (128, 2.0), "w4afp8": (128, 2.0), "fp8_block": (128 * 128, 4.0)}  # weights a scale, its bytes
+# Lane slots that turn a stored weight into the compute dtype in registers: fitted to Ladder's A100 kernels at one row.
+_SLOTS = {"int8_wo": 6.05, "int4_wo": 3.1, "w4afp8": 3.1, "w4a16_mxfp4": 5.05}
 STORED = {"bfloat16": "bf16", "float16": "fp16", "fp8": "fp8"}
 UNGATED = {(2688, 1856), (2048, 5120)}  # squared-ReLU experts: two matrices
 
@@ -44,15 +52,23 @@ def device_of(name: str) -> str:
 def gemm_of(row: Row) -> Gemm:
     """A row of gpu_silicon's gemm.csv: six copies of the weights in the timing loop, one for nvfp4."""
     precision = row["gemm_dtype"]
-    if precision not in GEMM_PRECISIONS:
-        raise InputError(unknown_name("gemm_dtype", precision, GEMM_PRECISIONS))
-    a, b, compute = GEMM_PRECISIONS[precision]
-    narrow = precision in ("fp8", "nvfp4")
-    group = {"int4_wo": 128}.get(precision, 0)
+    a, b, compute, quantise = _precision("gemm_dtype", precision)
     return Gemm(
-        float(row["m"]), float(row["n"]), float(row["k"]), a=Operand(a), b=Operand(b, group, 2.0 if group else 0.0),
-        compute=compute, quantise=narrow, l2="warm", weight_copies=1 if precision == "nvfp4" else 6,
+        float(row["m"]), float(row["n"]), float(row["k"]), a=Operand(a), b=weight(precision, b), compute=compute,
+        quantise=quantise, l2="warm", weight_copies=1 if precision == "nvfp4" else 6,
     )  # fmt: skip
+
+
+def weight(precision: str, dtype: str) -> Operand:
+    """How a table's precision stores a weight."""
+    group, scale_bytes = _BLOCKS.get(precision, (0, 0.0))
+    return Operand(dtype, group, scale_bytes, _SLOTS.get(precision, 0.0))
+
+
+def _precision(column: str, name: str) -> tuple[str, str, str, bool]:
+    if name not in GEMM_PRECISIONS:
+        raise InputError(unknown_name(column, name, GEMM_PRECISIONS))
+    return GEMM_PRECISIONS[name]
 
 
 def attention_of(row: Row) -> Attention:
@@ -74,13 +90,11 @@ def moe_of(row: Row) -> Moe:
     loads = balanced_loads(tokens, topk, experts)
     if name.startswith("power_law_"):
         loads = power_law_loads(tokens, topk, experts, float(name.removeprefix("power_law_")))
-    precision = GEMM_PRECISIONS.get(row["moe_dtype"])
-    if precision is None:
-        raise InputError(unknown_name("moe_dtype", row["moe_dtype"], GEMM_PRECISIONS))
+    a, b, compute, _ = _precision("moe_dtype", row["moe_dtype"])
     return Moe(
         tokens, hidden, inter / float(row["moe_tp_size"]), tuple(float(x) for x in loads[:here]),
         2 if (int(hidden), int(inter)) in UNGATED else 3,
-        a=Operand(precision[0]), b=Operand(precision[1]), compute=precision[2], l2="warm",
+        a=Operand(a), b=weight(row["moe_dtype"], b), compute=compute, l2="warm",
         routings=5 if name.startswith("power_law") and tokens * topk > experts else 1,
     )  # fmt: skip
 
