@@ -82,3 +82,20 @@ def test_rejected_requests_are_empty_cells(tmp_path: Path) -> None:
     write_serving_hdf5(tmp_path / "r.h5", report)
     with xarray.open_dataset(tmp_path / "r.h5", group="requests", engine="h5netcdf") as table:
         assert np.isnan(table["completed_s"].to_numpy()).tolist() == [False, True]
+
+
+def test_a_timeline_holds_all_batches(tmp_path: Path, trace_file: str) -> None:
+    path = tmp_path / "t.json"
+    arguments = ["vidur-llama2-7b", "llama2-7b", "--requests", trace_file, "--policy", "sarathi", "--instances", "2",
+                 "--slo-ttft", "1", "--perfetto", str(path), "--hdf5", str(tmp_path / "t.h5"), "--json"]  # fmt: skip
+    result = CliRunner().invoke(command, arguments)
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    jsonschema.validate(report, result_schema("serving"))
+    assert report["slo"]["attainment"] == 1.0
+    assert [use["role"] for use in report["instances"]] == ["serve", "serve"]
+    slices = [event for event in json.loads(path.read_text())["traceEvents"] if event["ph"] == "X"]
+    busy_s = sum(event["dur"] for event in slices) * 1e-6
+    assert busy_s == pytest.approx(2 * report["busy_fraction"] * report["duration_s"])
+    with xarray.open_dataset(tmp_path / "t.h5", group="batches", engine="h5netcdf") as batches:
+        assert batches.sizes == {"batch": len(slices)}

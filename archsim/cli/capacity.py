@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from archsim.cli.machine import policy_options, split_overrides
 from archsim.cli.options import Output, output_options, override_option, progress
-from archsim.cli.serve import policy_options, split_overrides
 from archsim.cli.slo import criterion_options
 
 if TYPE_CHECKING:

@@ -41,6 +41,7 @@ KINDS = {
         Kind("cost", "cost:Cost", "hwconfigs/cost"),
         Kind("economics", "economics:Economics", "hwconfigs/economics"),
         Kind("model", "model:Model", "workloads/models"),
+        Kind("oracle", "oracle:Oracle", "hwconfigs/oracle"),
         Kind("requests", "requests:Requests", "workloads/requests"),
         Kind("space", "space:Space", "workloads/spaces"),
     )

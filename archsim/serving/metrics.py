@@ -130,7 +130,8 @@ def slo_result(table: RequestTable, slo: Slo) -> SloResult:
     ttft = table.first_token_s - table.arrival_s <= slo.ttft_s
     tpot = tpot_s(table) <= slo.tpot_s
     both = float((ttft & tpot).mean())
-    return SloResult(slo.ttft_s, slo.tpot_s, float(ttft.mean()), float(tpot.mean()), both)
+    limits = [None if np.isinf(limit) else limit for limit in (slo.ttft_s, slo.tpot_s)]
+    return SloResult(limits[0], limits[1], float(ttft.mean()), float(tpot.mean()), both)
 
 
 def service_windows(table: RequestTable, window_s: float, input_weight: float, output_weight: float) -> Floats:

@@ -82,8 +82,8 @@ class Slo:
 class SloResult:
     """Share of all requests, rejected ones included, that kept each limit, and both (DistServe)."""
 
-    ttft_s: float
-    tpot_s: float
+    ttft_s: float | None
+    tpot_s: float | None
     ttft_attainment: float
     tpot_attainment: float
     attainment: float

@@ -75,6 +75,8 @@ def serve(
     chosen = POLICIES.get(policy)
     checked = check_options(policy, chosen, options)
     oracle, name = make_oracle(system, model)
+    if getattr(checked, "transfer_s_per_token", 0.0) is None:
+        checked = checked.model_copy(update={"transfer_s_per_token": _transfer_s(system, model)})
     log = run(chosen, checked, oracle, model, trace, deployment, timeline=timeline, progress=progress)
     if int(log.requests["rejected"].sum()) == len(trace):
         raise InfeasibleError(_nothing_fits(policy, checked, oracle, name, trace))
@@ -186,6 +188,15 @@ def make_oracle(system: System | LatencyOracle, model: Model | None) -> tuple[La
     from archsim.serving.system_oracle import SystemOracle
 
     return SystemOracle(system, model), system.name
+
+
+def _transfer_s(system: System | LatencyOracle, model: Model | None) -> float:
+    """Seconds to move the cache of a token between instances; an oracle of one's own knows no links."""
+    if isinstance(system, LatencyOracle) or model is None:
+        return 0.0
+    from archsim.serving.transfer import cache_seconds_per_token
+
+    return cache_seconds_per_token(system, model)
 
 
 def _nothing_fits(policy: str, options: PolicyOptions, oracle: LatencyOracle, name: str, trace: Trace) -> str:

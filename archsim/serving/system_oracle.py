@@ -22,13 +22,20 @@ Grid = list[int]
 class SystemOracle(LatencyOracle):
     """An `execution.oracle.LatencyOracle` with tables; raises InfeasibleError where the model does not fit."""
 
+    _kept: tuple[tuple[int, int], StepTables] | None = None
+
     @property
     def name(self) -> str:
         """Of the machine."""
         return self.system.name
 
     def tables(self, max_batch: int, longest_tokens: int) -> StepTables:
-        """Tables for batches up to `max_batch` and contexts up to `longest_tokens`."""
+        """Tables for batches up to `max_batch` and contexts up to `longest_tokens`; the last ones are kept."""
+        if self._kept is None or self._kept[0] != (max_batch, longest_tokens):
+            self._kept = (max_batch, longest_tokens), self._tabulate(max_batch, longest_tokens)
+        return self._kept[1]
+
+    def _tabulate(self, max_batch: int, longest_tokens: int) -> StepTables:
         batches = batch_grid(min(max_batch, max(1, self.max_tokens)))
         contexts = self._context_grid(batches, longest_tokens)
         rows = sorted({*batches, *_steps(MOST_TOKENS)})
