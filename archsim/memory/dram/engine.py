@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from archsim.errors import ConfigError, InfeasibleError
 from archsim.memory.dram import layout_kernels as lay
+from archsim.memory.dram.collected import Collected, add_values, join, repeated
 from archsim.memory.dram.geometry import Geometry, geometry
 from archsim.memory.dram.mapping import Decoder, compile_layout, resolve_layout
 from archsim.memory.dram.mapping_kernels import decode
@@ -51,43 +52,6 @@ class Setup:
     decoder: Decoder
 
 
-@dataclass
-class Collected:
-    """What a run leaves behind; times in ticks.
-
-    read_histogram, write_histogram  latency -> number of requests
-    commands                         list of (n, 7) trace blocks (see stack_kernels.attribute)
-    requests                         list of (n, 2) blocks: request number, end tick
-    open_ticks                       ticks in which a rank (or pseudo channel) has an open row, summed over all of them
-    """
-
-    end: int = 0
-    counts: Array = field(default_factory=lambda: np.zeros(lay.N_COMMANDS, np.int64))
-    hits: int = 0
-    misses: int = 0
-    conflicts: int = 0
-    forwarded: int = 0
-    merged: int = 0
-    n_requests: int = 0
-    n_writes: int = 0
-    read_histogram: Array = field(default_factory=lambda: np.zeros(0, np.int64))
-    write_histogram: Array = field(default_factory=lambda: np.zeros(0, np.int64))
-    commands: list[Array] = field(default_factory=list)
-    requests: list[Array] = field(default_factory=list)
-    open_ticks: int = 0
-
-    def add(self, other: Collected) -> None:
-        """Join the result of another channel."""
-        self.end = max(self.end, other.end)
-        self.counts = self.counts + other.counts
-        for name in ("hits", "misses", "conflicts", "forwarded", "merged", "n_requests", "n_writes", "open_ticks"):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-        self.read_histogram = _join(self.read_histogram, other.read_histogram)
-        self.write_histogram = _join(self.write_histogram, other.write_histogram)
-        self.commands += other.commands
-        self.requests += other.requests
-
-
 def prepare(device: Memory, controller: Controller) -> Setup:
     """Compile a device and a controller. Raises ConfigError for what does not fit together."""
     if controller.ranks is not None and controller.ranks != device.organization.count.get("rank", 1):
@@ -110,6 +74,8 @@ class Engine:
     channels     channels simulated together (default: all of the controller)
     number       number of the first channel in traces
     fast         take the short cuts where they apply (the result is the same; tests compare)
+
+    `skipped` counts the requests that were served by repeating a period.
     """
 
     def __init__(
@@ -130,6 +96,7 @@ class Engine:
         self.channels = setup.controller.channels if channels is None else channels
         self.slots = setup.controller.read_queue + setup.controller.write_queue + 2 * setup.geometry.banks + 1024
         self.collected = Collected()
+        self.skipped = 0
         self._lay_out(trace, requests)
         self._fill_globals(trace, requests)
         self._fill_rows()
@@ -159,10 +126,21 @@ class Engine:
         out = lay.G_SIZE + self.channels * self.stride
         n_out = CHUNK + self.slots * self.channels + 8
         out2 = out + n_out
-        trace_at = out2 + (2 * n_out if requests else 0)
+        repeat = out2 + (2 * n_out if requests else 0)
+        state = repeat + 3 * lay.MAX_REPEATS + -3 * lay.MAX_REPEATS % 8
+        state_end = state + self._state_words()
+        trace_at = state_end + 32 * self.channels + 8
         self._trace_cap = (1 << 16) if trace else 0
-        self._offsets = (out, out2, trace_at)
+        self._offsets = (out, out2, repeat, state, state_end, trace_at)
         self.state: Array = _aligned(trace_at + self._trace_cap * lay.TRACE_SIZE + 8)
+
+    def _state_words(self) -> int:
+        """Room for what `period_kernels` writes down of a state."""
+        n1, n2, n3, _ = self.setup.tables.counts
+        nodes = 1 + n1 + n1 * n2 + n1 * n2 * n3
+        queued = self.setup.controller.read_queue + self.setup.controller.write_queue
+        per_node = 8 + 15 * self.setup.tables.windows
+        return 64 + self.channels * (64 + per_node * nodes + 20 * self.setup.geometry.banks + 4 * queued)
 
     def _fill_globals(self, trace: bool, requests: bool) -> None:
         s, c, d = self.state, self.setup.controller, self.setup.compiled
@@ -184,6 +162,7 @@ class Engine:
         features[lay.M_FAST] = (
             bare and self.channels == 1 and not (c.max_outstanding_reads or c.gap_ticks) and c.read_queue > 1
         )
+        features[lay.M_SKIP] = bare and not (c.max_outstanding_reads or c.gap_ticks)
         s[lay.G_MODE] = sum(bit for bit, present in features.items() if present)
         s[lay.G_CLOSED], s[lay.G_COMPAT] = c.close_after, c.close_under_active_request
         s[lay.G_CHANNELS], s[lay.G_STRIDE] = self.channels, self.stride
@@ -204,7 +183,11 @@ class Engine:
         s[lay.G_PRIO_CAP], s[lay.G_ADDR_SHIFT] = _PRIORITY_ENTRIES, self.setup.geometry.tx_bits
         self._fill_refresh()
         s[lay.G_MINUS_1], s[lay.G_TWO], s[lay.G_THREE] = -1, 2, 3
-        s[lay.G_OUT], s[lay.G_OUT2], s[lay.G_TRACE_AT] = self._offsets
+        s[lay.G_OUT], s[lay.G_OUT2], s[lay.G_REPEAT], s[lay.G_STATE], s[lay.G_STATE_END], s[lay.G_TRACE_AT] = (
+            self._offsets
+        )
+        s[lay.G_WINDOWS], s[lay.G_USEFUL_RUN] = tables.windows, max(128, 3 * c.read_queue) * self.channels
+        s[lay.G_TRIES], s[lay.G_PAUSE], s[lay.G_LOOK_AT], s[lay.G_FROM_N] = -1, 32, 64, -1
         s[lay.G_TRACE_CAP] = self._trace_cap
 
     def _fill_refresh(self) -> None:
@@ -320,11 +303,16 @@ class Engine:
         s, c = self.state, self.collected
         n, out = int(s[lay.G_OUT_N]), int(s[lay.G_OUT])
         latencies = s[out : out + n]
-        c.read_histogram = _add(c.read_histogram, latencies[latencies >= 0])
-        c.write_histogram = _add(c.write_histogram, -latencies[latencies < 0])
+        c.read_histogram = add_values(c.read_histogram, latencies[latencies >= 0])
+        c.write_histogram = add_values(c.write_histogram, -latencies[latencies < 0])
         if s[lay.G_MODE] & lay.M_RECORD:
             at = int(s[lay.G_OUT2])
             c.requests.append(s[at : at + 2 * n].reshape(-1, 2).copy())
+        if s[lay.G_REPEAT_N]:
+            repeats = s[lay.G_REPEAT] + np.arange(3 * s[lay.G_REPEAT_N]).reshape(-1, 3)
+            c.read_histogram = join(c.read_histogram, repeated(latencies, s[repeats]))
+            self.skipped += int((s[repeats[:, 1]] * s[repeats[:, 2]]).sum())
+            s[lay.G_REPEAT_N] = 0
         s[lay.G_OUT_N] = 0
         if s[lay.G_MODE] & lay.M_TRACE and s[lay.G_TRACE_N]:
             at = int(s[lay.G_TRACE_AT])
@@ -365,17 +353,3 @@ def _aligned(size: int) -> Array:
     raw = np.zeros(size + 8, np.int64)
     skip = -raw.ctypes.data // 8 % 8
     return raw[skip : skip + size]
-
-
-def _add(histogram: Array, values: Array) -> Array:
-    if values.size == 0:
-        return histogram
-    return _join(histogram, np.bincount(values, minlength=histogram.size).astype(np.int64))
-
-
-def _join(first: Array, second: Array) -> Array:
-    if first.size < second.size:
-        first, second = second, first
-    joined = first.copy()
-    joined[: second.size] += second
-    return joined

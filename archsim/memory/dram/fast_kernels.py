@@ -159,7 +159,8 @@ def hit_run(s: Array, o: int, t: int, locations: Array, addresses: Array, m: int
     """
     order = s[o + lay.H_ORDER] & lay.AT
     tail, head = _gather(s, o, order), 1
-    first, number, end = s[lay.G_CHUNK0], s[lay.G_NEXT], s[lay.G_CHUNK1]
+    first, number = s[lay.G_CHUNK0], s[lay.G_NEXT]
+    end = min(s[lay.G_CHUNK1], s[lay.G_LOOK_AT])
     out, latency, odd = (s[lay.G_OUT] + s[lay.G_OUT_N]) & lay.AT, s[lay.G_RLAT], (m & lay.M_HALF) >> 1
     served, hits, now, writes = 0, 0, t, s[o + lay.H_NW] > 0
     while True:

@@ -23,8 +23,8 @@ LOC_ROW, LOC_BANK, LOC_CHANNEL, LOC_WRITE = 12, 44, 54, 62
 
 # Features of a run, as bits of `m` (G_MODE). An entry with constant bits is compiled without the code of the others.
 M_DUAL, M_HALF, M_SPLIT, M_DEEP, M_CLOSED, M_ROWHIT = 1, 2, 4, 8, 16, 32
-M_TRACE, M_RECORD, M_LIMIT, M_TIMED, M_PACED, M_FAST = 64, 128, 256, 512, 1024, 2048
-M_ANY = 0xFC0  # the second line: not decided at compile time
+M_TRACE, M_RECORD, M_LIMIT, M_TIMED, M_PACED, M_FAST, M_SKIP = 64, 128, 256, 512, 1024, 2048, 4096
+M_ANY = 0x1FC0  # the second line: not decided at compile time
 
 # ---- globals
 G_MODE, G_CLOSED, G_COMPAT, G_FINAL, G_TIME, G_NEXT, G_CHUNK0, G_CHUNK1 = range(8)
@@ -35,8 +35,11 @@ G_REF_MODE, G_REF_INTERVAL, G_PRIO_CAP, G_RFC_PB = range(25, 29)
 G_USED, G_GOAL_O, G_GOAL_T, G_GOAL_D, G_DRAINED, G_OUTSTANDING, G_END, G_FINISH, G_FORWARDED, G_MERGED = range(29, 39)
 G_OUT, G_OUT_N, G_OUT2, G_TRACE_AT, G_TRACE_N, G_TRACE_CAP, G_ADDR_SHIFT, G_FAN2, G_FAN3 = range(39, 48)
 G_ERROR, G_FIFO_MASK, G_MINUS_1, G_TWO, G_THREE, G_PRE_ACT, G_ACT_RD, G_HIT_RETRY, G_HIT_PAUSE = range(48, 57)
+G_LOOK_AT, G_TRIES, G_PAUSE, G_PERIOD, G_RUN_END, G_USEFUL_RUN, G_WINDOWS = range(57, 64)  # see period_kernels
 G_ROWS = 64  # (N_COMMANDS + 1) first row of each command in G_TABLE
 G_EXTRA = 80  # (N_COMMANDS + 1) first row of each command in G_XTABLE
+G_STATE, G_STATE_END, G_REPEAT, G_REPEAT_N = range(94, 98)
+G_FROM_T, G_FROM_N, G_FROM_OUT, G_FROM_END, G_FROM_FINISH, G_FROM_OUTSTANDING = range(98, 104)
 G_LEVEL = 104  # (MAX_ROWS) level of each row of G_TABLE
 MAX_ROWS = 60
 G_TABLE = 168  # rows of ticks per follow class, -INF where there is no rule
@@ -90,6 +93,7 @@ B_QUEUED, B_N1 = 30, 31  # row policy has queued a precharge; number of the rank
 S_ROW, S_BANK, S_ARRIVAL, S_NEXT, S_PREV, S_ADDR, S_KEY, S_KIND = range(8)  # kind: 1 write, 2 counted, column << 8
 SLOT_SIZE = 8
 FILTER_SIZE = 1024
+MAX_REPEATS = 1024
 ORDER_SIZE = 1024  # banks in order of age, see fast_kernels
 TRACE_SIZE = 7  # tick, command, channel << 32 | bank record number, row, column, kind, arrival
 ERROR_PRIO_FULL, ERROR_STUCK, ERROR_SLOTS = 1, 2, 3

@@ -11,8 +11,9 @@ import numpy as np
 
 from archsim.errors import InputError
 from archsim.memory.dram import layout_kernels as lay
+from archsim.memory.dram.collected import Collected
 from archsim.memory.dram.energy import Activity, run_energy_j
-from archsim.memory.dram.engine import Collected, Engine, Setup, prepare
+from archsim.memory.dram.engine import Engine, Setup, prepare
 from archsim.memory.dram.geometry import peak_bandwidth_bytes_per_s
 from archsim.memory.dram.mapping import resolve_layout
 from archsim.memory.dram.mapping_kernels import decode

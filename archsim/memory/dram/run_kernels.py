@@ -15,6 +15,7 @@ from archsim.memory.dram.bank_kernels import list_add
 from archsim.memory.dram.controller_kernels import look, settle
 from archsim.memory.dram.fast_kernels import hit_run, hits_only
 from archsim.memory.dram.issue_kernels import finish_read
+from archsim.memory.dram.period_kernels import skip_ahead
 from archsim.memory.tables.jit_kernels import entry, inner, outlined
 
 Array = NDArray[np.int64]
@@ -157,6 +158,16 @@ def _limited(s: Array, t: int) -> int:
         return -1 - t
 
 
+@outlined
+def _unsettled(s: Array, t: int) -> int:
+    """A channel that has something to do up to tick `t`, or -1."""
+    for k in range(s[lay.G_CHANNELS]):
+        o = (lay.G_SIZE + k * s[lay.G_STRIDE]) & lay.AT
+        if s[o + lay.H_CLOCK] >= 0 or s[o + lay.H_WAKE] <= t:
+            return int(o)
+    return -1
+
+
 @inner
 def _next_offer(s: Array, gap: float, i: int, t: int, m: int) -> int:
     """The earliest clock at which request `i` + 1 may be offered, when `i` is offered at `t`."""
@@ -271,6 +282,16 @@ def _advance(s: Array, locations: Array, addresses: Array, times: Array, gap: fl
         if o < 0:
             status = MORE if o == -1 else DONE
             break
+        if m & lay.M_SKIP and m & lay.M_TIMED == 0 and what >= 0 and what < EMPTY and s[lay.G_NEXT] >= s[lay.G_LOOK_AT]:
+            behind = _unsettled(s, t)
+            if behind >= 0:
+                o, what = behind, CATCH_UP
+                _set_goal(s, o, t, what)
+            else:
+                clock = skip_ahead(s, t, locations)
+                if clock > t:
+                    t = clock
+                    continue
         o &= lay.AT
         if m & lay.M_FAST and m & lay.M_TIMED == 0 and what == 0 and hits_only(s, o):
             last = hit_run(s, o, t, locations, addresses, m)
