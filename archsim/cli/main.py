@@ -35,6 +35,7 @@ COMMANDS = {
     "check": ("check:check", "Check description files: one line each, exit 2 at the first wrong one."),
     "schema": ("schema:schema", "JSON schema of a kind of description or of a result."),
     "cost": ("cost:cost", "What a machine costs to make, buy and run, line by line."),
+    "area": ("area:area", "Silicon of a machine: logic dies, parts of accelerators, DRAM, compute in DRAM."),
     "power": ("power:power", "Energy by operator and component, watts over time, design power check."),
     "sensitivity": ("sensitivity:sensitivity", "Which parameter moves latency, energy and cost most."),
     "validate": ("validate:validate", "Compare archsim with folders of reference data."),

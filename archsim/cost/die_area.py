@@ -18,7 +18,7 @@ _DENSITY_90NM = 1.6  # the register file fit was made at 90 nm
 _FPU64_TRANSISTORS = 685_300.0
 _INT32_TRANSISTORS = 177_690.0
 _MANTISSA_BITS = {"fp64": 52, "fp32": 23, "fp16": 10}
-_CONTROL_TRANSISTORS = 996_200.0  # per vector lane
+CONTROL_TRANSISTORS = 996_200.0  # per vector lane
 _CROSSBAR_TRANSISTORS = 44_300_000.0  # per core
 _SRAM_EFFICIENCY = (0.076, 0.142, 0.247, 0.393, 0.559, 0.704, 0.526, 0.602)  # cells' share of 4 KiB, 8 KiB, ... 512 KiB
 _SRAM_SMALLEST_BYTES, _SRAM_LARGEST_BYTES = 2.0**12, 2.0**19
@@ -87,7 +87,7 @@ def core_mm2(core: CoreShape, process: str) -> dict[str, float]:
     array = unit_transistors(core.array_dtype) * core.array_rows * core.array_columns
     registers = register_file_mm2(core.registers, core.register_bits, core.register_ports, process)
     return {
-        "control": logic_mm2(_CONTROL_TRANSISTORS * core.vector_width, process) * core.sublanes,
+        "control": logic_mm2(CONTROL_TRANSISTORS * core.vector_width, process) * core.sublanes,
         "arithmetic": logic_mm2(arithmetic, process) * core.sublanes,
         "systolic_array": logic_mm2(array, process) * core.sublanes,
         "register_files": registers * core.register_files * core.sublanes,

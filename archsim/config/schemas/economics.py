@@ -39,6 +39,7 @@ class MemoryTechnology(Config):
 
     price: UsdPerByte = Field(gt=0, description="e.g. `7 USD/GB`")
     embodied: KilogramsPerByte = Field(ge=0, description="e.g. `65 g/GB`")
+    density_gbit_per_mm2: float | None = Field(default=None, gt=0, le=100, description="of its DRAM dies, for area")
 
 
 class Wafer(Config):
