@@ -54,7 +54,7 @@ def _conversion_slots(operator: GpuOperator, time: KernelTime) -> float:
 @cache
 def conversions() -> Conversions:
     """Conversion routines of weight-only kernels."""
-    table: Conversions = load("conversion", "lop3")
+    table: Conversions = load("conversion", "serving")
     return table
 
 

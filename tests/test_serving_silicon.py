@@ -1,0 +1,52 @@
+"""The closed loop of a server from operators of a step: measured servers, and what load does."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+
+from archsim.validation.serving_silicon import ServingSilicon, closed_loop
+
+SAMPLE = Path(__file__).parent / "data" / "serving" / "silicon_llama_70b_vllm.csv"
+ROW = {
+    "system": "h200_sxm", "backend": "vllm", "model_path": "meta-llama/Llama-3.1-70B", "precision": "fp8",
+    "input_len_tokens": "1024", "output_len_tokens": "1024", "concurrency": "8", "tp_size": "4", "pp_size": "1",
+    "moe_ep_size": "1",
+}  # fmt: skip
+
+
+def test_measured_servers() -> None:
+    """24 random rows of vLLM serving Llama 3.1 70B (ai-dynamo/aiconfigurator 095f58a51)."""
+    rows = list(csv.DictReader(SAMPLE.open()))
+    columns, reasons = ServingSilicon().predict(rows, SAMPLE.parent, {})
+    assert set(reasons) == {None}
+    for column, bar in (("tpot_ms", 0.10), ("ttft_ms", 0.35)):
+        pairs = [
+            (ours, float(row[column])) for ours, row in zip(columns[column], rows, strict=True) if ours is not None
+        ]
+        assert len(pairs) >= 20
+        assert np.mean([abs(ours / measured - 1) for ours, measured in pairs]) < bar
+
+
+def test_load_slows_and_more_gpus_help() -> None:
+    loops = [closed_loop(ROW | {"concurrency": str(clients)}) for clients in (1, 4, 16, 64)]
+    assert [loop.tpot_s for loop in loops] == sorted(loop.tpot_s for loop in loops)
+    assert [loop.ttft_s for loop in loops] == sorted(loop.ttft_s for loop in loops)
+    wide = [closed_loop(ROW | {"tp_size": str(ways)}).tpot_s for ways in (1, 2, 4, 8)]
+    assert wide == sorted(wide, reverse=True)
+
+
+def test_requests_beyond_the_kv_cache_wait_outside() -> None:
+    row = ROW | {"tp_size": "1", "input_len_tokens": "8192", "concurrency": "512"}
+    crowded, quiet = closed_loop(row), closed_loop(row | {"concurrency": "4"})
+    assert crowded.bound_by_kv and not quiet.bound_by_kv  # noqa: PT018
+    assert crowded.ttft_s > 20 * quiet.ttft_s
+
+
+def test_rows_without_a_model_say_why() -> None:
+    rows = [ROW | {"ttft_ms": "1", "tpot_ms": "1", name: value}
+            for name, value in (("pp_size", "2"), ("moe_ep_size", "8"), ("system", "tpu"))]  # fmt: skip
+    _, reasons = ServingSilicon().predict(rows, SAMPLE.parent, {})
+    assert reasons == ["pipeline parallelism", "expert parallelism", "unknown system 'tpu'"]
