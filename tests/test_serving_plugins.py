@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 
 from archsim.serving import AffineOracle, Deployment, serve
@@ -78,3 +80,14 @@ def test_requests_of_a_node_that_goes_away_start_again_elsewhere() -> None:
     assert table.instance.tolist() == [0, 0]
     # the other had 50 tokens; it waits for the first, recomputes them in one iteration, and makes the rest
     np.testing.assert_allclose(table.completed_s, [1.0, 1.5])
+
+
+def test_the_policy_of_the_manual_runs() -> None:
+    text = (Path(__file__).parents[1] / "archsim" / "serving" / "README.md").read_text(encoding="utf-8")
+    code = text.split("```python\n")[1].split("```")[0]
+    assert len(code.splitlines()) <= 40
+    exec(compile(code, "README.md", "exec"), {"__name__": "manual"})
+    trace = make_trace("burst", [0.0, 0.0, 0.0], [30, 10, 20], [5, 5, 5])
+    report = serve(AffineOracle(0.01), None, trace, "shortest-prompt-first")
+    assert report.requests is not None
+    assert report.requests.first_token_s.tolist() == [0.03, 0.01, 0.02]

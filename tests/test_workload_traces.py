@@ -166,3 +166,72 @@ def test_what_is_written_is_read_back(
     trace = read_trace(_write(tmp_path_factory.mktemp("trace"), text))
     read = zip(trace.arrival_s.tolist(), trace.prompt_tokens.tolist(), trace.output_tokens.tolist(), strict=True)
     assert list(read) == rows
+
+
+def test_on_off_arrivals_come_while_on() -> None:
+    arrivals = {"process": "on-off", "rate": 50.0, "on": 2.0, "off": 3.0}
+    trace = make_requests(_synthetic(count=5000, arrivals=arrivals), Path())
+    phase = trace.arrival_s % 5.0
+    assert (phase <= 2.0 + 1e-9).all()
+    assert trace.rate_per_s == pytest.approx(20.0, rel=0.05)  # 50 x 2 of 5 seconds
+    quiet = make_requests(_synthetic(count=5000, arrivals={**arrivals, "off_rate": 10.0}), Path())
+    while_off = (quiet.arrival_s % 5.0 > 2.0).mean()
+    assert while_off == pytest.approx(30 / 130, abs=0.02)
+
+
+def test_diurnal_arrivals_follow_the_sine() -> None:
+    arrivals = {"process": "diurnal", "rate": 10.0, "amplitude": 0.8, "period": 100.0}
+    trace = make_requests(_synthetic(count=50_000, arrivals=arrivals), Path())
+    assert trace.rate_per_s == pytest.approx(10.0, rel=0.03)
+    phase = trace.arrival_s % 100.0
+    high, low = ((phase > 15) & (phase < 35)).mean(), ((phase > 65) & (phase < 85)).mean()
+    # mean of 1 +- 0.8 sin over a fifth of the period around its peak: 1 +- 0.8 x 0.9355
+    assert high / low == pytest.approx((1 + 0.8 * 0.9355) / (1 - 0.8 * 0.9355), rel=0.1)
+
+
+def test_zipf_lengths_have_their_frequencies() -> None:
+    prompt = {"distribution": "zipf", "theta": 1.0, "low": 5, "high": 8}
+    trace = make_requests(_synthetic(count=40_000, prompt=prompt), Path())
+    shares = np.bincount(trace.prompt_tokens, minlength=9)[5:] / 40_000
+    np.testing.assert_allclose(shares, np.array([1, 1 / 2, 1 / 3, 1 / 4]) / (25 / 12), atol=0.01)
+
+
+def test_tenants_have_their_shares() -> None:
+    tenants = [{"name": "big", "share": 3.0}, {"name": "small", "share": 1.0}]
+    trace = make_requests(_synthetic(tenants=tenants), Path())
+    assert (trace.tenant == trace.tenants.index("big")).mean() == pytest.approx(0.75, abs=0.01)
+
+
+def test_turns_of_a_conversation_repeat_what_was_said() -> None:
+    sessions = {"turns": {"distribution": "fixed", "tokens": 3}, "think": 5.0, "system_prompt": 100}
+    trace = make_requests(_synthetic(count=300, sessions=sessions), Path())
+    assert trace.cached_tokens is not None
+    # every turn says 10 tokens and hears 2: prompts of 110, 122 and 134, of which 0, 112 and 124 are known
+    assert np.bincount(trace.prompt_tokens)[[110, 122, 134]].tolist() == [100, 100, 100]
+    assert set(zip(trace.prompt_tokens.tolist(), trace.cached_tokens.tolist(), strict=True)) == {
+        (110, 0), (122, 112), (134, 124)
+    }  # fmt: skip
+    assert (np.diff(trace.arrival_s) >= 0).all()
+
+
+def test_jsonl_says_the_same_as_csv(tmp_path: Path) -> None:
+    path = tmp_path / "t.jsonl"
+    path.write_text('{"arrival_s": 0, "prompt_tokens": 5, "output_tokens": 7, "x": 1}\n\n'
+                    '{"x": 2, "arrival_s": 0.5, "prompt_tokens": 6, "output_tokens": 8}\n')  # fmt: skip
+    trace = load_requests(str(path))
+    assert trace.arrival_s.tolist() == [0.0, 0.5]
+    assert trace.prompt_tokens.tolist() == [5, 6]
+    first = '{"arrival_s": 0, "prompt_tokens": 5, "output_tokens": 7}\n'
+    for text, problem in (
+        (first + "[1]\n", r"t\.jsonl:2: found '\[1\]', expected a JSON object"),
+        (first + "{\n", r"t\.jsonl:2: not a JSON object"),
+        (first + '{"arrival_s": 1, "prompt_tokens": 5}\n', r"t\.jsonl:2: missing key 'output_tokens'"),
+        (
+            first + '{"arrival_s": 1, "prompt_tokens": -5, "output_tokens": 1}\n',
+            r"t\.jsonl:2: prompt_tokens: found '-5'",
+        ),
+        ('{"arrival": 0, "prompt_tokens": 5, "output_tokens": 7}\n', r"t\.jsonl:1: missing column 'arrival_s'"),
+    ):
+        path.write_text(text, encoding="utf-8")
+        with pytest.raises(InputError, match=problem):
+            load_requests(str(path))

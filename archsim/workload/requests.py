@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,18 +11,18 @@ import numpy as np
 from archsim.config.loader import load_with_document
 from archsim.config.schemas.requests import Requests, Synthetic, TraceFile
 from archsim.errors import InputError, UsageError
-from archsim.workload.synthetic import draw_arrivals, draw_lengths
+from archsim.workload.synthetic import draw_arrivals, draw_lengths, draw_sessions
 from archsim.workload.traces import Trace, make_trace, read_lengths, read_trace
 
 
 def load_requests(name_or_path: str, overrides: Iterable[str] = ()) -> Trace:
-    """The trace called `name_or_path`: a preset, a YAML description, or a CSV file.
+    """The trace called `name_or_path`: a preset, a YAML description, or a CSV or JSONL file.
 
-    `overrides` (path=value) change a description; a CSV file has nothing to override. Raises ConfigError for a
+    `overrides` (path=value) change a description; a plain file has nothing to override. Raises ConfigError for a
     description that is wrong, InputError for a trace file that is.
     """
     overrides = tuple(overrides)
-    if str(name_or_path).lower().endswith(".csv"):
+    if str(name_or_path).lower().endswith((".csv", ".jsonl")):
         if overrides:
             raise UsageError(f"{name_or_path} is a plain trace: {overrides[0]!r} has nothing to override")
         return read_trace(Path(name_or_path).expanduser())
@@ -44,24 +45,36 @@ def scale_to_rate(trace: Trace, rate_per_s: float) -> Trace:
         raise InputError(f"{trace.name}: all requests arrive at once, cannot scale them to a rate")
     first = trace.arrival_s[0]
     arrival = (trace.arrival_s - first) * (trace.rate_per_s / rate_per_s)
-    return Trace(trace.name, arrival, trace.prompt_tokens, trace.output_tokens, trace.tenant, trace.tenants)
+    return replace(trace, arrival_s=arrival)
 
 
 def _recorded(name: str, source: TraceFile, folder: Path) -> Trace:
     trace = read_trace(folder / Path(source.file).expanduser(), source.limit)
-    trace = Trace(name, trace.arrival_s, trace.prompt_tokens, trace.output_tokens, trace.tenant, trace.tenants)
+    trace = replace(trace, name=name)
     return trace if source.rate is None else scale_to_rate(trace, source.rate)
 
 
 def _synthetic(name: str, source: Synthetic, folder: Path) -> Trace:
     """Arrivals first, then lengths, each from its own child of the seed: changing one leaves the other as it is."""
-    arrival_rng, prompt_rng, output_rng = np.random.default_rng(source.seed).spawn(3)
+    arrival_rng, prompt_rng, output_rng, tenant_rng, session_rng = np.random.default_rng(source.seed).spawn(5)
     arrival = draw_arrivals(source.arrivals, source.count, arrival_rng)
     if source.lengths is not None:
         pairs = read_lengths(folder / Path(source.lengths.file).expanduser())
         chosen = pairs[prompt_rng.integers(0, len(pairs), source.count)]
-        return make_trace(name, arrival, chosen[:, 0], chosen[:, 1])
-    assert source.prompt is not None
-    assert source.output is not None
-    prompt = draw_lengths(source.prompt, source.count, prompt_rng)
-    return make_trace(name, arrival, prompt, draw_lengths(source.output, source.count, output_rng))
+        prompt, output = chosen[:, 0], chosen[:, 1]
+    else:
+        assert source.prompt is not None
+        assert source.output is not None
+        prompt = draw_lengths(source.prompt, source.count, prompt_rng)
+        output = draw_lengths(source.output, source.count, output_rng)
+    cached = None
+    if source.sessions is not None:
+        arrival, prompt, output, cached = draw_sessions(source.sessions, arrival, prompt, output, session_rng)
+        if not len(arrival):
+            raise InputError(f"{name}: no turn of a conversation fits max_prompt")
+    tenants = None
+    if source.tenants:
+        shares = np.array([tenant.share for tenant in source.tenants])
+        drawn = tenant_rng.choice(len(shares), len(arrival), p=shares / shares.sum())
+        tenants = [source.tenants[index].name for index in drawn.tolist()]
+    return replace(make_trace(name, arrival, prompt, output, tenants), cached_tokens=cached)

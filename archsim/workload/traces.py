@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ TENANT_COLUMN = "tenant_id"
 MAX_ARRIVAL_S = 1e9  # int64 nanoseconds hold nine times that
 MAX_TOKENS = 2**31 - 1
 MAX_TEXT = 200
+MAX_LINE = 10_000_000
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,8 @@ class Trace:
     prompt_tokens  int64, at least 1
     output_tokens  int64, at least 1, the first one is the result of the prefill
     tenant         int64, index into `tenants`
+    cached_tokens  int64, leading tokens of the prompt that an earlier request of its conversation has processed; None:
+                   no request shares anything
     """
 
     name: str
@@ -39,6 +43,7 @@ class Trace:
     output_tokens: NDArray[np.int64]
     tenant: NDArray[np.int64]
     tenants: tuple[str, ...] = ("0",)
+    cached_tokens: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.arrival_s)
@@ -83,11 +88,11 @@ def _refuse(name: str, column: str, values: NDArray[np.generic], bad: NDArray[np
 
 
 def read_trace(path: Path, limit: int | None = None) -> Trace:
-    """The trace of a CSV file with columns arrival_s, prompt_tokens, output_tokens and optionally tenant_id.
+    """The trace of a CSV file, or of a JSONL file with such keys: arrival_s, prompt_tokens, output_tokens, tenant_id.
 
-    Other columns are ignored; lines before the header that start with # are comments. Raises InputError with file, line
-    and column for the first thing that is wrong: a missing column, text that is no finite non-negative number, a length
-    below 1, arrivals out of order, no request at all.
+    tenant_id is optional and other columns are ignored; lines before a CSV's header that start with # are comments.
+    Raises InputError with file, line and column for the first thing that is wrong: a missing column, text that is no
+    finite non-negative number, a length below 1, arrivals out of order, no request at all.
     """
     arrival, prompt, output, tenant = [], [], [], []
     has_tenant, rows = _open(path, REQUIRED_COLUMNS)
@@ -145,10 +150,10 @@ def _open(path: Path, wanted: tuple[str, ...]) -> tuple[bool, Iterator[tuple[int
 
 
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
-    """(line number, cells) of every row that is neither empty nor, before the header, a comment."""
+    """(line number, cells) of every row that is neither empty nor, before the header, a comment; the header first."""
     try:
         with path.open(encoding="utf-8", newline="") as file:
-            yield from _csv_rows(file)
+            yield from _jsonl_rows(path, file) if path.suffix.lower() == ".jsonl" else _csv_rows(file)
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: not UTF-8 text (byte {error.start} of a block)") from None
     except OSError as error:
@@ -165,6 +170,27 @@ def _csv_rows(file: TextIO) -> Iterator[tuple[int, list[str]]]:
             continue
         header_seen = True
         yield reader.line_num, row
+
+
+def _jsonl_rows(path: Path, file: TextIO) -> Iterator[tuple[int, list[str]]]:
+    """The keys of the first object, then the values of every object in that order."""
+    header: list[str] = []
+    for line, text in enumerate(file, start=1):
+        if not text.strip():
+            continue
+        try:
+            record = json.loads(text[:MAX_LINE])
+        except (json.JSONDecodeError, RecursionError) as error:
+            raise InputError(f"{path}:{line}: not a JSON object: {str(error)[:MAX_TEXT]}") from None
+        if not isinstance(record, dict):
+            raise InputError(f"{path}:{line}: found {text.strip()[:MAX_TEXT]!r}, expected a JSON object")
+        if not header:
+            header = list(record)
+            yield line, header
+        for name in header:
+            if name not in record:
+                raise InputError(f"{path}:{line}: missing key {name!r}, which the first line has")
+        yield line, [str(record[name]) for name in header]
 
 
 def _number(path: Path, line: int, column: str, text: str) -> float:

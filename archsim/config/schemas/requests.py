@@ -13,7 +13,7 @@ Tokens = Annotated[int, Field(ge=1, le=2**31 - 1)]
 
 
 class TraceFile(Config):
-    """A CSV file with columns arrival_s, prompt_tokens, output_tokens and, if there are several, tenant_id."""
+    """A CSV or JSONL file: arrival_s, prompt_tokens, output_tokens and, if there are several, tenant_id."""
 
     file: str = Field(min_length=1, max_length=1000, description="relative to the folder of this description")
     limit: int | None = Field(default=None, ge=1, description="take this many requests from the start")
@@ -42,6 +42,25 @@ class ConstantArrivals(Config):
 
     process: Literal["constant"]
     gap: Seconds = Field(ge=0, description="time between two arrivals")
+
+
+class OnOffArrivals(Config):
+    """Poisson arrivals at `rate` while on, at `off_rate` while off, in turn; starts on."""
+
+    process: Literal["on-off"]
+    rate: Hertz = Field(gt=0, description="mean requests per second while on")
+    off_rate: Hertz = Field(default=0.0, ge=0, description="mean requests per second while off")
+    on: Seconds = Field(gt=0, description="length of an on phase")
+    off: Seconds = Field(gt=0, description="length of an off phase")
+
+
+class DiurnalArrivals(Config):
+    """Poisson arrivals whose rate follows a sine around its mean."""
+
+    process: Literal["diurnal"]
+    rate: Hertz = Field(gt=0, description="mean requests per second")
+    amplitude: float = Field(default=0.5, ge=0, le=1, description="largest deviation from the mean, as a share of it")
+    period: Seconds = Field(default=86_400.0, gt=0, description="of the sine; it starts at the mean and rises")
 
 
 class FixedLength(Config):
@@ -81,8 +100,41 @@ class LognormalLength(Config):
         return self
 
 
-Arrivals = Annotated[PoissonArrivals | GammaArrivals | ConstantArrivals, Field(discriminator="process")]
-Length = Annotated[FixedLength | UniformLength | LognormalLength, Field(discriminator="distribution")]
+class ZipfLength(Config):
+    """Length low + k - 1 with probability proportional to k^-theta, up to high: many short, few long."""
+
+    distribution: Literal["zipf"]
+    theta: float = Field(gt=0, le=10, description="exponent; Vidur's generator uses 0.6")
+    low: Tokens = 1
+    high: Annotated[int, Field(ge=1, le=1_000_000)] = 4096
+
+    @model_validator(mode="after")
+    def _ordered(self) -> ZipfLength:
+        if self.low > self.high:
+            raise ValueError(f"low {self.low} exceeds high {self.high}")
+        return self
+
+
+Arrivals = Annotated[
+    PoissonArrivals | GammaArrivals | ConstantArrivals | OnOffArrivals | DiurnalArrivals, Field(discriminator="process")
+]
+Length = Annotated[FixedLength | UniformLength | LognormalLength | ZipfLength, Field(discriminator="distribution")]
+
+
+class Sessions(Config):
+    """Conversations: every further turn repeats what was said before it as part of its prompt."""
+
+    turns: Length = Field(description="turns of a conversation")
+    think: Seconds = Field(default=10.0, gt=0, description="mean time between two arrivals of a conversation")
+    system_prompt: int = Field(default=0, ge=0, le=1_000_000, description="tokens every conversation starts with")
+    max_prompt: Tokens = Field(default=8192, description="a conversation ends before a prompt would be longer")
+
+
+class Tenant(Config):
+    """A tenant and its part of the arrivals."""
+
+    name: str = Field(min_length=1, max_length=100)
+    share: float = Field(gt=0, description="relative to the shares of the others")
 
 
 class LengthsFile(Config):
@@ -100,6 +152,10 @@ class Synthetic(Config):
     prompt: Length | None = None
     output: Length | None = None
     lengths: LengthsFile | None = Field(default=None, description="in place of prompt and output")
+    tenants: tuple[Tenant, ...] = Field(default=(), max_length=1000, description="drawn for every request by share")
+    sessions: Sessions | None = Field(
+        default=None, description="the requests are turns of conversations; `arrivals` are those of conversations"
+    )
 
     @model_validator(mode="after")
     def _one_source_of_lengths(self) -> Synthetic:
