@@ -18,6 +18,7 @@ from archsim.errors import ConfigError, InfeasibleError, InputError, UsageError
 from archsim.execution.neupims.layer import LayerShape, simulate_neupims_attention, simulate_neupims_layer
 from archsim.execution.neupims.operators import arrange, assign_channels, load_estimate
 from archsim.memory.neupims.address_kernels import advance_pointer, hash_order, pointer_blocks, strided_blocks
+from archsim.memory.neupims.device import Mode
 from archsim.validation.neupims_attention import MODELS, MODES, peer_device, read_traces
 from archsim.validation.neupims_layer import simulate_run
 
@@ -103,9 +104,10 @@ def test_operators_of_several_tiles_end_and_move_the_same_data() -> None:
     assert tiled.counts["READ"] > whole.counts["READ"]  # weights are read once more for every block of tokens
 
 
-def test_longer_contexts_and_more_requests_take_longer(device: NeupimsDevice) -> None:
-    by_length = [simulate_neupims_attention(device, SMALL, [length] * 32).cycles for length in (64, 256, 1024)]
-    by_count = [simulate_neupims_attention(device, SMALL, [200] * count).cycles for count in (32, 64, 128)]
+@pytest.mark.parametrize("mode", ["dual", "single", "single-issue1"])
+def test_attention_never_gets_faster_with_tokens_or_requests(device: NeupimsDevice, mode: Mode) -> None:
+    by_length = [simulate_neupims_attention(device, SMALL, [n] * 32, mode=mode).cycles for n in range(4, 560, 37)]
+    by_count = [simulate_neupims_attention(device, SMALL, [120] * n, mode=mode).cycles for n in range(8, 160, 24)]
     assert by_length == sorted(by_length)
     assert by_count == sorted(by_count)
 
