@@ -45,7 +45,7 @@ def fit(
 ) -> list[Block]:
     """The problem's blocks with fitted constants; shared ones found before hold for the same section.
 
-    memory  device -> DRAM, L2 and store constants of its 16-bit GEMM, which other kernels and data keep if not refitted
+    memory  device -> DRAM, L2 and store constants of its 16-bit GEMM (and of other kernels), kept where not refitted
     """
     blocks = problem.blocks(folder)
     for block in blocks:
@@ -53,6 +53,8 @@ def fit(
             assign(block, {k: v for k, v in shared.get(problem.section, {}).items() if k not in (problem.seeds or {})})
         if problem.section[0] == "gemm" and block.name in memory:
             assign(block, memory[block.name])
+        if problem.section == ("moe",) and f"{block.name} decode" in memory:  # both stream from DRAM
+            assign(block, memory[f"{block.name} decode"])
         if problem.section == ("mixed",):
             prompts = memory[f"{block.name} prefill"]
             assign(block, prompts)
@@ -62,6 +64,8 @@ def fit(
     Fit([*blocks, *beside], (*problem.own, *problem.shared)).search_widely(np.random.default_rng(0))
     if problem.data_set == "gpu-silicon":
         shared[problem.section] = values(blocks[0], names(problem.shared))
+    if problem.section == ("decode",):
+        memory.update({f"{block.name} decode": values(block, MEMORY[:1]) for block in blocks})
     if problem.section == ("prefill",):
         memory.update({f"{block.name} prefill": values(block, names(problem.own)) for block in blocks})
     if problem is SILICON[0]:
@@ -163,6 +167,8 @@ def write(found: dict[str, tuple[Problem, list[Block]]]) -> None:
             record = f"{block.name}.{problem.data_set}"
             free = [*names(problem.own), *names(problem.shared)]
             fixed = [name for name in (problem.seeds or {}) if name not in free]
+            if problem.section == ("moe",):
+                fixed += MEMORY[:1]
             if problem.section[0] == "gemm":
                 fixed += [name for name in MEMORY if name not in names(problem.own)]
             for name in [*names(problem.own), *fixed, *(n for n in names(problem.shared) if n not in everywhere)]:

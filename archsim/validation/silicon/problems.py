@@ -223,15 +223,15 @@ DECODE_SHARED = constants(
 )  # fmt: skip
 MOE_OWN = constants(
     {
-        "launch_s": (1e-7, 1e-4, 1e-8), "tensor_share": (0.1, 1, 0.01), "bandwidth_share": (0.4, 1, 0.01),
-        "round_s": (1e-8, 1e-5, 1e-9), "row_s": (1e-8, 5e-6, 1e-9),
+        "launch_s": (1e-7, 1e-4, 1e-8), "tensor_share": (0.1, 1, 0.01), "round_s": (1e-8, 1e-5, 1e-9),
+        "row_s": (1e-8, 5e-6, 1e-9), "unaligned_loads": (1, 12, 1),
     },
     shared=False,
 )  # fmt: skip
 MOE_SHARED = constants(
     {
-        "unaligned_loads": (1, 12, 1), "l2_share": (0.05, 1, 0.01), "operand_bytes_per_clock": (10, 300, 1),
-        "full_rows": (16, 256, 1), "overlap": (1.5, 32, 1), "permute_inter": (0, 12, 0.2),
+        "l2_share": (0.05, 1, 0.01), "operand_bytes_per_clock": (10, 300, 1), "full_rows": (16, 256, 1),
+        "overlap": (1.5, 32, 1), "permute_inter": (0, 12, 0.2),
     },
     shared=True,
 )  # fmt: skip
