@@ -13,6 +13,7 @@ import pytest
 from archsim.cli.main import run
 from archsim.compute.npu.operators import solve_operation
 from archsim.compute.npu.product import Engine
+from archsim.compute.npu.vector import RECIPES
 from archsim.compute.operation import Operation
 from archsim.config import load, load_model
 from archsim.execution.npu.layer import simulate_npu_layer
@@ -128,6 +129,18 @@ def test_gemm_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert peer["total_cycles"] == 4 * 4 * (64 + 2 * 128 + 128 - 2) - 1
 
 
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_vector_command(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Never faster than lanes or memory allow."""
+    assert run(["npu", "vector", "tpuv4-like", name, "--rows", "4096", "--width", "1024", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    moved = 2 * 2 * 4096 * 1024
+    assert found["off_chip_bytes"] == moved
+    assert found["seconds"] >= moved / TPU.memory_bandwidth
+    assert found["seconds"] >= 4096 * 1024 * RECIPES[name].simple / TPU.vector_flops
+    assert sum(found["energy_j"].values()) == pytest.approx(found["total_energy_j"])
+
+
 def test_layer_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = [f"--set=workload.{text}" for text in SMALL]
     assert run(["npu", "layer", "tpuv4-like", "llama2-7b", *options, "--hdf5", str(tmp_path / "l.h5")]) == 0
@@ -147,6 +160,7 @@ def test_layer_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
         (["gemm", "tpuv4-like", "--m", "99999", "--n", "99999", "--k", "9", "--tile", "99999,99999,0"], 3, "the tile"),
         (["gemm", "tpuv4-like", "--m", "9", "--n", "9", "--k", "9", "--set", "scratchpad.capacity=10 B"], 3, "no tile"),
         (["layer", "tpuv4-like", "llama2-7x"], 2, "llama2-7b"),
+        (["vector", "tpuv4-like", "softmx", "--rows", "4", "--width", "4"], 2, "did you mean 'softmax'"),
     ],
 )
 def test_bad_input_ends_in_one_line(

@@ -108,6 +108,45 @@ def layer(
     )
 
 
+@npu.command()
+@click.argument("npu_name", metavar="NPU")
+@click.argument("function", metavar="OPERATION")
+@click.option("--rows", type=_SIZE, required=True, help="Rows of the tensor (tokens).")
+@click.option("--width", type=_SIZE, required=True, help="Elements of a row.")
+@click.option("--inputs", type=click.IntRange(1, 64), default=1, show_default=True, help="Tensors read.")
+@click.option("--dtype", help="Of inputs and result; default: the dtype whose rate is the arrays'.")
+@override_option
+@output_options("json", "perfetto")
+def vector(npu_name: str, function: str, overrides: tuple[str, ...], output: Output, **given: Any) -> None:
+    """One operation of the vector unit, between two DMA transfers: time, what bounds it, energy.
+
+    OPERATION is softmax, layernorm, rmsnorm, relu, gelu, silu, rope, residual, dequantise or copy; further inputs are
+    added (a gate is multiplied) in.
+    """
+    from archsim.compute import Operation
+    from archsim.compute.npu.vector import recipe
+    from archsim.config import load
+    from archsim.execution.npu.layer import simulate_npu_operation
+    from archsim.execution.npu.program import product_timeline
+    from archsim.report.npu import print_vector, vector_document
+    from archsim.report.perfetto import write_perfetto
+
+    device: Npu = load("npu", npu_name, overrides)
+    recipe(function)
+    size = _element_bytes(given["dtype"] or device.array_dtype)
+    kind: Any = "softmax" if function == "softmax" else "norm" if function.endswith("norm") else "activation"
+    op = Operation(
+        kind, given["rows"], given["width"], inputs=given["inputs"], function=function, a_bytes=size, b_bytes=0.0,
+        c_bytes=size,
+    )  # fmt: skip
+    engine, found = simulate_npu_operation(device, op)
+    output.emit(
+        vector_document(engine, found),
+        lambda console: print_vector(engine, found, console),
+        write_perfetto=lambda path: write_perfetto(path, product_timeline(found)),
+    )
+
+
 @npu.command("area")
 @click.argument("npu_name", metavar="NPU")
 @override_option
@@ -124,18 +163,23 @@ def area_(npu_name: str, overrides: tuple[str, ...], output: Output) -> None:
 
 def _operation(device: Npu, given: dict[str, Any]) -> Any:
     from archsim.compute import Operation
+
+    size = _element_bytes(given["dtype"] or device.array_dtype)
+    weight = _element_bytes(given["weight_dtype"]) if given["weight_dtype"] else size
+    return Operation(
+        "matmul" if given["count"] > 1 else "gemm", given["m"], given["n"], given["k"], given["count"], a_bytes=size,
+        b_bytes=weight, c_bytes=size,
+    )  # fmt: skip
+
+
+def _element_bytes(dtype: str) -> float:
     from archsim.config.schemas.model import DTYPE_BYTES, check_dtype
     from archsim.errors import UsageError
 
     try:
-        dtype = check_dtype(given["dtype"] or device.array_dtype)
-        weights = check_dtype(given["weight_dtype"] or dtype)
+        return DTYPE_BYTES[check_dtype(dtype)]
     except ValueError as error:
         raise UsageError(str(error)) from None
-    return Operation(
-        "matmul" if given["count"] > 1 else "gemm", given["m"], given["n"], given["k"], given["count"],
-        a_bytes=DTYPE_BYTES[dtype], b_bytes=DTYPE_BYTES[weights], c_bytes=DTYPE_BYTES[dtype],
-    )  # fmt: skip
 
 
 def _dataflow(text: str | None) -> str | None:

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from archsim.compute.npu.energy import area, energy_rates
-from archsim.compute.npu.operators import energy_j
+from archsim.compute.npu.operators import Solution, energy_j
 from archsim.compute.npu.product import Engine, Product
 from archsim.execution.npu.layer import LayerResult
 from archsim.report.hdf5 import new_file, write_columns, write_summary, write_timeline
@@ -149,6 +149,32 @@ def write_layer_hdf5(path: Path, result: LayerResult, configuration: dict[str, A
         table = {key: ([row[key] for row in operators], unit, key.replace("_", " ")) for key, unit in columns.items()}
         write_columns(file.create_group("operators"), table, "operator")
         write_timeline(file.create_group("timeline"), result.timeline)
+
+
+def vector_document(engine: Engine, found: Solution) -> dict[str, Any]:
+    """An operation of the vector unit, JSON-ready."""
+    op, energy = found.op, energy_j(engine, found)
+    return {
+        "schema": "archsim.npu-vector/1", "npu": engine.npu.name, "operation": op.function,
+        "shape": {"rows": op.m, "width": op.n, "inputs": op.inputs}, "seconds": found.seconds,
+        "cycles": found.seconds * engine.npu.clock, "bound": found.bound, "chunks": found.steps,
+        "busy_s": {"memory": found.memory_ps / 1e12, "vector": found.vector_ps / 1e12},
+        "off_chip_bytes": found.bytes, "energy_j": energy, "total_energy_j": sum(energy.values()),
+    }  # fmt: skip
+
+
+def print_vector(engine: Engine, found: Solution, console: Console) -> None:
+    """An operation of the vector unit as a table."""
+    op, energy = found.op, energy_j(engine, found)
+    console.print(f"[bold]{escape(op.function)}[/] of {op.m:g} x {op.n:g} on [bold]{escape(engine.npu.name)}[/]")
+    busy = {"memory": found.memory_ps, "vector": found.vector_ps}
+    rows = [
+        ("time", seconds(found.seconds), f"{found.seconds * engine.npu.clock:,.0f} cycles, bound by {found.bound}"),
+        ("busy", ", ".join(f"{name} {ps / found.ps:.1%}" for name, ps in busy.items()), f"{found.steps} chunks a core"),
+        ("off chip", format_bytes(found.bytes), f"{format_si(found.bytes / found.seconds, 'B/s')}"),
+        ("energy", format_si(sum(energy.values()), "J"), shares({k: v for k, v in energy.items() if v}, 8)),
+    ]
+    console.print(_table(rows))
 
 
 def write_product_hdf5(path: Path, document: dict[str, Any], timeline: Timeline, configuration: dict[str, Any]) -> None:

@@ -294,24 +294,27 @@ def search(
     answer = np.zeros(A_SIZE, np.int64)
     best = np.array([np.inf, np.inf, np.inf])  # ps, bytes of the best so far, limit of the ps
     lowest = np.array([np.inf, np.inf])  # bound, bytes of the most promising
-    candidates = 0
+    tiles, many = 0, orders.shape[0]
     for s in range(splits.shape[0]):
         for d in range(dataflows.size):
-            candidates += tilings(shape, core, splits[s], dataflows[d], fixed, np.empty((3, MOST_SIZES), np.int64))
-    bounds = np.empty((candidates * orders.shape[0], 2))
+            tiles += tilings(shape, core, splits[s], dataflows[d], fixed, np.empty((3, MOST_SIZES), np.int64))
+    kept, bounds = np.empty((tiles, 5), np.int64), np.empty((tiles * many, 2))  # only what fits is written
+    aim = objective if objective != BALANCED else LATENCY
+    found = 0
+    for s in range(splits.shape[0]):
+        for d in range(dataflows.size):
+            sizes = np.empty((3, MOST_SIZES), np.int64)
+            tilings(shape, core, splits[s], dataflows[d], fixed, sizes)
+            found = keep_tiles(shape, numbers, splits[s], sizes, s, dataflows[d], kept, found)
     for timing in range(3 if objective == BALANCED else 2):
-        aim = objective if objective != BALANCED else TRAFFIC if timing == 2 else LATENCY
         if timing == 2:
+            aim = TRAFFIC
             best[2] = np.floor(best[0] * (1.0 + SLACK))
-        first = 0
-        for s in range(splits.shape[0]):
-            for d in range(dataflows.size):
-                first = search_tiles(
-                    shape, numbers, rates, core, splits[s], s, dataflows[d], orders, fixed, aim, timing, best,
-                    lowest, answer, bounds, first,
-                )  # fmt: skip
-        if answer[A_FOUND] == 0:
-            break
+        for at in range(found):
+            time_orders(
+                shape, numbers, rates, core, splits, orders, kept[at], bounds[at * many : at * many + many], aim,
+                timing, best, lowest, answer,
+            )  # fmt: skip
     return answer
 
 
@@ -337,22 +340,13 @@ def may_win(low: float, moved: float, best: Floats, objective: int) -> bool:
 
 
 @njit(cache=True, nogil=True)
-def search_tiles(
-    shape: Ints, numbers: Floats, rates: Floats, core: Ints, split: Ints, s: int, dataflow: int, orders: Ints,
-    fixed: Ints, objective: int, timing: int, best: Floats, lowest: Floats, answer: Ints, bounds: Floats, at: int,
-) -> int:  # fmt: skip
-    """All tiles and orders of one split and dataflow; their bounds are bounds[at:], the end of which is returned.
-
-    timing 0 fills in the bounds and times the lowest as it falls; later passes time what may still win.
-    """
-    share, often, sizes = np.empty(4, np.int64), np.empty(3), np.empty((3, MOST_SIZES), np.int64)
+def keep_tiles(
+    shape: Ints, numbers: Floats, split: Ints, sizes: Ints, s: int, dataflow: int, kept: Ints, found: int
+) -> int:
+    """Append (split, dataflow, m, n, k) of every tile that fits to kept[found:]; returns the new end."""
+    share = np.empty(4, np.int64)
     core_share(split, shape, share)
-    multiplicity(share, shape, often)
-    tilings(shape, core, split, dataflow, fixed, sizes)
-    dims = np.array([share[0], share[1], share[3]])
-    tile, counts, fetched = np.empty(3, np.int64), np.empty(3, np.int64), np.empty(3, np.int64)
-    tables, walk, sums = np.empty((T_SIZE, 8), np.int64), np.empty(W_SIZE, np.int64), np.empty(7, np.int64)
-    seen, parts, many = np.empty((4, S_SIZE), np.int64), np.empty(4), orders.shape[0]
+    tile, counts = np.empty(3, np.int64), np.empty(3, np.int64)
     i = j = h = 0
     while sizes[0, i] > 0:
         tile[0], tile[1], tile[2] = sizes[0, i], sizes[1, j], sizes[2, h]
@@ -361,37 +355,53 @@ def search_tiles(
             h, j = 0, j + 1
         if sizes[1, j] == 0:
             j, i = 0, i + 1
-        at += many
-        open_orders = 0
-        for o in range(at - many, at):
-            open_orders += timing == 0 or may_win(bounds[o, 0], bounds[o, 1], best, objective)
-        for axis in range(3):
-            counts[axis] = ceil_div(dims[axis], tile[axis])
-        if timing == 0 and not fits(tile, counts, share[2], shape, numbers):
-            bounds[at - many : at] = np.inf
+        counts[0], counts[1] = ceil_div(share[0], tile[0]), ceil_div(share[1], tile[1])
+        counts[2] = ceil_div(share[3], tile[2])
+        if fits(tile, counts, share[2], shape, numbers):
+            kept[found, 0], kept[found, 1] = s, dataflow
+            kept[found, 2:] = tile
+            found += 1
+    return found
+
+
+@njit(cache=True, nogil=True)
+def time_orders(
+    shape: Ints, numbers: Floats, rates: Floats, core: Ints, splits: Ints, orders: Ints, candidate: Ints,
+    bounds: Floats, objective: int, timing: int, best: Floats, lowest: Floats, answer: Ints,
+) -> None:  # fmt: skip
+    """Every order of one tile: timing 0 fills in their bounds and times the lowest as it falls; later passes time what
+    may still win."""
+    open_orders = 0
+    for o in range(orders.shape[0]):
+        open_orders += timing == 0 or may_win(bounds[o, 0], bounds[o, 1], best, objective)
+    if open_orders == 0:
+        return
+    s, dataflow, tile = candidate[0], candidate[1], candidate[2:]
+    share, often, counts = np.empty(4, np.int64), np.empty(3), np.empty(3, np.int64)
+    core_share(splits[s], shape, share)
+    multiplicity(share, shape, often)
+    dims = np.array([share[0], share[1], share[3]])
+    for axis in range(3):
+        counts[axis] = ceil_div(dims[axis], tile[axis])
+    tables, walk, sums = np.empty((T_SIZE, 8), np.int64), np.empty(W_SIZE, np.int64), np.empty(7, np.int64)
+    fetched, seen, parts = np.empty(3, np.int64), np.empty((4, S_SIZE), np.int64), np.empty(4)
+    make_tables(dataflow, tile, counts, dims, often, shape, numbers, rates, core, tables)
+    sums_of(counts, tables, sums)
+    for o in range(orders.shape[0]):
+        if timing > 0 and not may_win(bounds[o, 0], bounds[o, 1], best, objective):
             continue
-        if open_orders == 0:
-            continue
-        make_tables(dataflow, tile, counts, dims, often, shape, numbers, rates, core, tables)
-        sums_of(counts, tables, sums)
-        for o in range(many):
-            low, moved = bounds[at - many + o, 0], bounds[at - many + o, 1]
-            if timing > 0 and not may_win(low, moved, best, objective):
+        make_walk(dataflow, orders[o], counts, tile, share, shape, numbers, core, fetched, walk)
+        if timing == 0:
+            low = bound_ps(sums, fetched, counts, tables, walk)
+            bounds[o, 0], bounds[o, 1] = low, traffic_bytes(often, fetched, share, numbers, parts)
+            answer[A_BOUNDED] += 1
+            if not better(low, bounds[o, 1], lowest[0], lowest[1], objective):
                 continue
-            make_walk(dataflow, orders[o], counts, tile, share, shape, numbers, core, fetched, walk)
-            if timing == 0:
-                low = bound_ps(sums, fetched, counts, tables, walk)
-                moved = traffic_bytes(often, fetched, share, numbers, parts)
-                bounds[at - many + o, 0], bounds[at - many + o, 1] = low, moved
-                answer[A_BOUNDED] += 1
-                if not better(low, moved, lowest[0], lowest[1], objective):
-                    continue
-                lowest[0], lowest[1] = low, moved
-            ps = pipeline_ps(orders[o], counts, tables, walk, seen)
-            answer[A_TIMED] += 1
-            if ps <= best[2] and better(ps, moved, best[0], best[1], objective):
-                best[0], best[1] = ps, moved
-                answer[A_FOUND], answer[A_SPLIT], answer[A_DATAFLOW] = 1, s, dataflow
-                answer[A_M], answer[A_N], answer[A_K] = tile[0], tile[1], tile[2]
-                answer[A_ORDER], answer[A_PS] = o, ps
-    return at
+            lowest[0], lowest[1] = low, bounds[o, 1]
+        ps = pipeline_ps(orders[o], counts, tables, walk, seen)
+        answer[A_TIMED] += 1
+        if ps <= best[2] and better(ps, bounds[o, 1], best[0], best[1], objective):
+            best[0], best[1] = ps, bounds[o, 1]
+            answer[A_FOUND], answer[A_SPLIT], answer[A_DATAFLOW] = 1, s, dataflow
+            answer[A_M], answer[A_N], answer[A_K] = tile[0], tile[1], tile[2]
+            answer[A_ORDER], answer[A_PS] = o, ps

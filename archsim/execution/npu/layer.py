@@ -73,6 +73,12 @@ def simulate_npu_product(npu: Npu, op: Operation, freedom: Freedom = ANY) -> tup
     return engine, engine.product(op, freedom)
 
 
+def simulate_npu_operation(npu: Npu, op: Operation) -> tuple[Engine, Solution]:
+    """Any operation on the device with its memory path."""
+    engine = npu_engine(npu)
+    return engine, solve_operation(engine, op)
+
+
 def simulate_npu_layer(
     npu: Npu, model: Model, phase: Phase, batch: int, new_tokens: int, context_tokens: int
 ) -> LayerResult:
