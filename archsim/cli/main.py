@@ -29,7 +29,7 @@ COMMANDS = {
     "explore": ("explore:explore", "Sweep or search a design space; resumable, in parallel."),
     "memory": ("memory:memory", "Simulate DRAM and PIM devices command by command."),
     "network": ("network:network", "Simulate CXL links and the memory behind them, flit by flit."),
-    "npu": ("npu:npu", "Time single operators on an NPU."),
+    "npu": ("npu:npu", "Products, layers and vector work on an NPU, tile by tile."),
     "list": ("list:list_", "What there is: systems, models, devices, policies, patterns, ..."),
     "show": ("show:show", "A preset fully resolved, with sources and derived peaks."),
     "check": ("check:check", "Check description files: one line each, exit 2 at the first wrong one."),

@@ -50,14 +50,15 @@ class Family:
 
 
 _LEARNED = {"learned_positions": True, "bias": True}
-_LLAMA = {"ffn_gated": True, "norm": "rmsnorm"}
+_ROTARY = {"rotary_positions": True}
+_LLAMA = {**_ROTARY, "ffn_gated": True, "norm": "rmsnorm"}
 FAMILIES = {
     "gpt2": Family(_LEARNED, tied=True, ffn_times=4),
-    "gptj": Family({"parallel_attention": True}, ffn_times=4),
-    "gpt_neox": Family({"bias": True}),
+    "gptj": Family({**_ROTARY, "parallel_attention": True}, ffn_times=4),
+    "gpt_neox": Family({**_ROTARY, "bias": True}),
     "opt": Family(_LEARNED, tied=True),
     "bloom": Family({"bias": True}, tied=True, act="gelu", ffn_times=4, positions=2048),
-    "falcon": Family({}, tied=True, act="gelu", ffn_times=4, positions=2048),
+    "falcon": Family(_ROTARY, tied=True, act="gelu", ffn_times=4, positions=2048),
     "bert": Family({**_LEARNED, "architecture": "encoder"}, tied=True),
     "llama": Family(_LLAMA),
     "mistral": Family(_LLAMA),

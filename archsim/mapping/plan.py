@@ -242,6 +242,9 @@ class _Planner:
     def _work(self, operator: Operator, unit: str) -> Work:
         ways = self._system.units[unit].count // self._places.groups
         operation = shard(operator, ways, self._model.key_value_heads, self._slips)
+        if operator.name == "qkv" and self._model.rotary_positions and self._joins_vector_work(unit):
+            # the whole result passes the rotation, values with angle 0; not counted as FLOP, as on other units
+            operation = replace(operation, then=replace(operation, kind="activation", function="rope", flop=0.0))
         compute = Compute(unit, operation, self._system.units[unit].count)
         helper = self._places.attention
         if self._system.mapping.ffn_coprocessing and self._phase == "decode" and is_ffn_weight(operator):
@@ -249,11 +252,15 @@ class _Planner:
             return Coprocessed(compute, helper, self._system.units[helper].count, weight_bytes)
         return compute
 
+    def _joins_vector_work(self, unit: str) -> bool:
+        found = self._system.units[unit]
+        return found.type == "npu" and found.device.fused_activation
+
     def _join_product(self, operator: Operator, unit: str) -> bool:
         """Let an NPU apply an activation to the result tiles of the product before it, on their way out."""
         found = self._system.units[unit]
         products = list(self._graph.predecessors(operator.name))
-        if found.type != "npu" or not found.device.fused_activation or len(products) != 1:
+        if not self._joins_vector_work(unit) or len(products) != 1:
             return False
         name = self._produced[products[0]]
         index = next(i for i, task in enumerate(self._plan.tasks) if task.name == name)

@@ -50,6 +50,9 @@ class Model(Preset):
     vocab: int = Field(gt=0, le=100_000_000)
     max_positions: int = Field(gt=0, le=1_000_000_000, description="longest sequence the model was built for")
     learned_positions: bool = Field(default=False, description="position embedding is a table of weights")
+    rotary_positions: bool = Field(
+        default=False, description="queries and keys are rotated by their position; counted on NPUs only"
+    )
     tied_embeddings: bool = Field(default=False, description="output projection shares the embedding table")
     bias: bool = Field(default=False, description="linear layers add a bias vector")
     weight_dtype: Dtype = "fp16"
