@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from npu_reference import Case, Mapping, Run, mappings
 
 from archsim.compute.npu import array_kernels as ak
+from archsim.compute.npu import search_kernels as sk
 from archsim.compute.npu import tiling_kernels as tk
 from archsim.compute.npu import time_operation
 from archsim.compute.npu.attention import solve_attention
@@ -105,16 +106,16 @@ def test_the_search_equals_enumeration_on_random_small_spaces() -> None:
         case = random_case(rng, 6)
         runs = [Run(case, mapping) for mapping in mappings(case)]
         if not runs:
-            assert tk.search(*vectors(case, tk.LATENCY))[tk.A_FOUND] == 0
+            assert sk.search(*vectors(case, sk.LATENCY))[sk.A_FOUND] == 0
             continue
         feasible += 1
         points = [(run.end_ps, run.traffic_bytes) for run in runs]
-        assert tk.search(*vectors(case, tk.LATENCY))[tk.A_PS] == min(points)[0]
+        assert sk.search(*vectors(case, sk.LATENCY))[sk.A_PS] == min(points)[0]
         least = min((moved, ps) for ps, moved in points)
-        assert tk.search(*vectors(case, tk.TRAFFIC))[tk.A_PS] == least[1]
-        limit = math.floor(min(points)[0] * (1 + tk.SLACK))
+        assert sk.search(*vectors(case, sk.TRAFFIC))[sk.A_PS] == least[1]
+        limit = math.floor(min(points)[0] * (1 + sk.SLACK))
         allowed = min((moved, ps) for ps, moved in points if ps <= limit)
-        assert tk.search(*vectors(case, tk.BALANCED))[tk.A_PS] == allowed[1]
+        assert sk.search(*vectors(case, sk.BALANCED))[sk.A_PS] == allowed[1]
     assert feasible > 150
 
 
@@ -128,11 +129,11 @@ def test_a_skipped_steady_state_equals_every_step() -> None:
         )
         if not run.fits:
             continue
-        given_ = vectors(case, tk.LATENCY)
+        given_ = vectors(case, sk.LATENCY)
         given_[4] = np.array([[1, 1, case.cores]], np.int64)
         given_[6] = np.array([["mnk".index(axis) for axis in run.mapping.order]], np.int64)
         given_[7] = np.array(run.mapping.tile, np.int64)
-        assert tk.search(*given_)[tk.A_PS] == run.end_ps
+        assert sk.search(*given_)[sk.A_PS] == run.end_ps
 
 
 def flat(name: str, **overrides: str) -> Engine:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from archsim.compute.npu import array_kernels as ak
 from archsim.compute.npu import pipeline_kernels as pk
+from archsim.compute.npu import search_kernels as sk
 from archsim.compute.npu import tiling_kernels as tk
 from archsim.compute.npu.journal import Journal
 from archsim.compute.npu.memory_path import FlatMemory, MemoryPath
@@ -24,7 +25,7 @@ from archsim.errors import InfeasibleError, UsageError, unknown_name
 PS = 1e12
 CODES = dict(zip(DATAFLOWS, (ak.OUTPUT_STATIONARY, ak.WEIGHT_STATIONARY, ak.INPUT_STATIONARY), strict=True))
 NAMES = {code: name for name, code in CODES.items()} | {ak.TREES: "adder-trees"}
-OBJECTIVES = {"balanced": tk.BALANCED, "latency": tk.LATENCY, "traffic": tk.TRAFFIC}
+OBJECTIVES = {"balanced": sk.BALANCED, "latency": sk.LATENCY, "traffic": sk.TRAFFIC}
 ORDERS = tuple("".join(order) for order in itertools.permutations("mnk"))
 MOST = 1 << 40  # of a dimension; sums of traffic and ps stay far below 2**63
 Ints = NDArray[np.int64]
@@ -235,13 +236,13 @@ def solve(engine: Engine, op: Operation, freedom: Freedom = ANY) -> Product:
     given = problem(engine, op, freedom)
     key = f"{given.shape.tolist()} {given.numbers.tolist()} {given.dataflows.tolist()} {freedom}"
     known = engine.journal.get(key)
-    if known is not None and len(known) == tk.A_SIZE:
+    if known is not None and len(known) == sk.A_SIZE:
         return describe(engine, op, given, np.array(known, np.int64))
-    answer = tk.search(
+    answer = sk.search(
         given.shape, given.numbers, given.rates, given.core, engine.splits, given.dataflows, given.orders,
         given.fixed, OBJECTIVES[freedom.objective],
     )  # fmt: skip
-    if answer[tk.A_FOUND] == 0:
+    if answer[sk.A_FOUND] == 0:
         raise InfeasibleError(_too_small(engine.npu, op, freedom))
     engine.journal.put(key, answer.tolist())
     return describe(engine, op, given, answer)
@@ -258,8 +259,8 @@ def _too_small(npu: Npu, op: Operation, freedom: Freedom) -> str:
 
 def describe(engine: Engine, op: Operation, given: Problem, answer: Ints) -> Product:
     """Everything about the mapping a search answered."""
-    split, dataflow = engine.splits[answer[tk.A_SPLIT]], int(answer[tk.A_DATAFLOW])
-    tile, order = answer[tk.A_M : tk.A_K + 1].copy(), given.orders[answer[tk.A_ORDER]]
+    split, dataflow = engine.splits[answer[sk.A_SPLIT]], int(answer[sk.A_DATAFLOW])
+    tile, order = answer[sk.A_M : sk.A_K + 1].copy(), given.orders[answer[sk.A_ORDER]]
     share, often = np.empty(4, np.int64), np.empty(3)
     tk.core_share(split, given.shape, share)
     tk.multiplicity(share, given.shape, often)
@@ -278,7 +279,7 @@ def describe(engine: Engine, op: Operation, given: Problem, answer: Ints) -> Pro
     peak = npu.array_flops / 2.0 * given.core[ak.C_PACK] / given.core[ak.C_PASSES]
     if dataflow == ak.TREES:
         peak = given.core[ak.C_TREES] * npu.cores * npu.clock * given.core[ak.C_PACK] / given.core[ak.C_PASSES]
-    ps = int(answer[tk.A_PS])
+    ps = int(answer[sk.A_PS])
     return Product(
         op=op, dataflow=NAMES[dataflow], split=_triple(split), share=(*_triple(share[:3]), int(share[3])),
         tile=_triple(tile), counts=_triple(counts), order="".join("mnk"[axis] for axis in order), ps=ps,
@@ -287,7 +288,7 @@ def describe(engine: Engine, op: Operation, given: Problem, answer: Ints) -> Pro
         vector_ps=int(sums[5] * fetched[1] + sums[6]) * products, macs=macs,
         utilisation=macs / (peak * ps / PS), traffic=dict(zip(("a", "b", "c", "sums"), parts.tolist(), strict=True)),
         onchip=_onchip(npu, op, dataflow, share, counts, often, fetched, given),
-        tables=tables, walk=walk, timed=int(answer[tk.A_TIMED]), bounded=int(answer[tk.A_BOUNDED]),
+        tables=tables, walk=walk, timed=int(answer[sk.A_TIMED]), bounded=int(answer[sk.A_BOUNDED]),
     )  # fmt: skip
 
 
