@@ -34,6 +34,18 @@ def test_parts_add_up(found: PowerReport) -> None:
             assert sum(row.energy_j.values()) == pytest.approx(row.joules, rel=1e-12)
 
 
+def test_hbm_accesses_are_taken_apart_without_loss() -> None:
+    """0.11 pJ/bit of 3.59 open rows, 0.80 cross the interface; other memories stay whole."""
+    found = power_report(load_system("dgx-a100"), load_model("llama2-7b"), 2, 64, 16)
+    report = evaluate(load_system("dgx-a100"), load_model("llama2-7b"), 2, 64, 16)
+    parts = found.components["decode"]
+    whole = sum(parts[f"gpu.dram_{name}"] for name in ("activate", "column", "io"))
+    assert parts["gpu.dram_activate"] / whole == pytest.approx(0.11 / 3.59)
+    assert parts["gpu.dram_io"] / whole == pytest.approx(0.80 / 3.59)
+    assert whole == pytest.approx(report.energy.breakdown["gpu.dram"], rel=0.02)
+    assert "npu.dram" in power_report(load_system("cxl-pnm-1"), load_model("opt-13b"), 1, 64, 8).components["decode"]
+
+
 def test_power_over_time_encloses_the_energy(found: PowerReport) -> None:
     """The areas below all units and links are the energy of both phases, and no curve is above its peak."""
     area = sum(series.joules for series in found.series)

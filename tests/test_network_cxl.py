@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -162,3 +165,16 @@ def test_published_curves_peaks_and_transfers_are_met() -> None:
     for column, most_pct in zip(found, (1.0, 10.0, 0.001), strict=True):
         assert column.max_ape_pct is not None
         assert column.max_ape_pct < most_pct
+
+
+def test_the_command_prints_a_document_and_refuses_nonsense() -> None:
+    base = [sys.executable, "-m", "archsim", "network", "run"]
+    found = subprocess.run(
+        [*base, SMALL, "--read-fraction", "0.5", "--requests", "500", "--json"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert json.loads(found.stdout)["schema"] == "archsim.network/1"
+    for wrong in (["nvlink3"], [SMALL, "--read-fraction", "2"], [SMALL, "--load", "fast"], ["cxl-69b"]):
+        bad = subprocess.run([*base, *wrong], capture_output=True, text=True, check=False)
+        assert bad.returncode == 2
+        assert len(bad.stderr.strip().splitlines()) == 1

@@ -1,7 +1,7 @@
 """Where the energy of a workload goes and what each unit draws, operator by operator and over time.
 
 The energy models of the devices give joules per component of every task; what they leave out (idle power, fans,
-voltage regulators) is the `fixed_power` of a unit's bill, drawn the whole time as `background`.
+voltage regulators, refresh) is the `fixed_power` of a unit's bill, drawn the whole time as `background`.
 """
 
 from __future__ import annotations
@@ -20,11 +20,14 @@ from archsim.execution.timeline import make_timeline
 
 POWER_SCHEMA = "archsim.power/1"
 BACKGROUND = "background"
+# shares of an HBM access: AttAcc simulator c600051, src/config.py, after FGDRAM (MICRO 2017), pJ/bit: activate and
+# precharge 0.11; cell 0.44, column path 1.01 and 1.23; TSV 0.5 and interposer 0.3 of 3.59 in all
+_HBM = {"dram_activate": 0.11 / 3.59, "dram_column": 2.68 / 3.59, "dram_io": 0.80 / 3.59}
 _CLASSES = {
     "mac": ("mac", "alu", "ffn_alu"),
     "vector": ("vector",),
     "sram": ("l2", "l1", "register", "registers", "scratchpad", "accumulator", "sram"),
-    "dram": ("dram", "cell", "ffn_cell", "activate", "read", "write", "refresh"),
+    "dram": ("dram", "cell", "ffn_cell", "activate", "read", "write", "refresh", *_HBM),
     "link": ("link", "io", "interposer", "tsv", "noc", "gio", "bg_mux", "gio_mux"),
     "static": ("leakage", "base", BACKGROUND),
 }
@@ -123,7 +126,7 @@ def power_report(
         joules={phase: sum(parts.values()) for phase, parts in components.items()}, components=components,
         classes={phase: _grouped(parts) for phase, parts in components.items()},
         units=tuple(_unit_power(system, name, phase, step) for phase, step in steps.items() for name in system.units),
-        operators=tuple(row for phase, step in steps.items() for row in _operators(phase, step)),
+        operators=tuple(row for phase, step in steps.items() for row in _operators(system, phase, step)),
         series=_series(system, model, steps),
     )  # fmt: skip
 
@@ -131,12 +134,26 @@ def power_report(
 def _components(system: System, step: Step) -> dict[str, float]:
     total: dict[str, float] = {}
     for task in step.tasks:
-        for part, joules in task.energy_j.items():
+        for part, joules in _split(system, task.energy_j).items():
             total[part] = total.get(part, 0.0) + joules * task.planned.repeat
     for name, unit in system.units.items():
         if background_w(unit):
             total[f"{name}.{BACKGROUND}"] = background_w(unit) * unit.count * step.seconds
     return total
+
+
+def _split(system: System, energy_j: dict[str, float]) -> dict[str, float]:
+    """Components with the energy of HBM accesses taken apart, where a unit's bill says that its memory is HBM."""
+    parts: dict[str, float] = {}
+    for part, joules in energy_j.items():
+        unit = system.units.get(part.removesuffix(".dram")) if part.endswith(".dram") else None
+        memory = unit.bill.memory if unit is not None and unit.bill is not None else None
+        if memory is not None and memory.technology.startswith("hbm"):
+            for name, share in _HBM.items():
+                parts[part.removesuffix("dram") + name] = joules * share
+        else:
+            parts[part] = joules
+    return parts
 
 
 def _grouped(parts: dict[str, float]) -> dict[str, float]:
@@ -162,11 +179,11 @@ def limit_w(unit: Unit) -> float | None:
     return unit.bill.power if unit.bill is not None and unit.bill.power else None
 
 
-def _operators(phase: str, step: Step) -> list[OperatorEnergy]:
+def _operators(system: System, phase: str, step: Step) -> list[OperatorEnergy]:
     rows = []
     for task in step.tasks:
         runs = task.planned.repeat
-        energy = {part: joules * runs for part, joules in task.energy_j.items()}
+        energy = {part: joules * runs for part, joules in _split(system, task.energy_j).items()}
         rows.append(
             OperatorEnergy(phase, task.planned.name, task.unit, task.seconds * runs, sum(energy.values()), energy)
         )

@@ -17,15 +17,17 @@ from archsim.validation.cxl_peak_bandwidth import DEVICE, device, saturated
 from archsim.validation.die_cost import by_row
 from archsim.validation.registry import KINDS
 
-REQUESTS = 30_000
+REQUESTS = 20_000
+_PROBES = 0.01  # the latency is that of loads, so there are some in an all-write mix too
 _SATURATED = 0.99
 
 
 def latency_ns(name: str, read_percent: float, megabytes_per_s: float) -> float:
     """Mean read latency of an expander preset at a load."""
-    expander, reads, rate = device(name), read_percent / 100.0, megabytes_per_s * 1e6
+    reads, rate = max(read_percent / 100.0, _PROBES), megabytes_per_s * 1e6
+    expander = device(name)
     if rate > _SATURATED * memory_bandwidth(expander.link, reads):
-        return saturated(name, read_percent).read_latency.mean_s * 1e9
+        return saturated(name, 100.0 * reads).read_latency.mean_s * 1e9
     return simulate_expander(expander, Load(reads, rate, REQUESTS)).link.read_latency.mean_s * 1e9
 
 
