@@ -96,6 +96,18 @@ def test_outstanding_lines_and_credits_bound_the_rate() -> None:
         assert few.bandwidth_bytes_per_s == pytest.approx(lines * 64 / in_flight_s, rel=0.03)
 
 
+def test_sources_keep_the_rate_and_hold_long_bursts_back() -> None:
+    """Over many intervals the counts of independent cores vary less than those of exponential gaps."""
+    cores, free = (random_requests(64_000, 1.0, 10e9, 64.0, 0, 0, sources).arrival_fs for sources in (32, 0))
+    window_fs = 64 / 10e9 * 1e15 * 320
+    for arrival in (cores, free):
+        assert (arrival[1:] >= arrival[:-1]).all()
+        assert arrival[-1] == pytest.approx(64 / 10e9 * 1e15 * 64_000, rel=0.001)
+    spread = [np.bincount((arrival / window_fs).astype(int))[:190].std() for arrival in (cores, free)]
+    assert spread[0] < 0.5 * spread[1]
+    assert spread[1] == pytest.approx(320**0.5, rel=0.2)
+
+
 def test_busy_banks_hold_reads_back() -> None:
     link, requests = load("link", SMALL), random_requests(3000, 1.0, 10e9, 64.0, 16, 0)
     free, busy = (simulate_link(link, requests, LinkMemory(50e-9, 16, t)) for t in (0.0, 40e-9))

@@ -23,6 +23,13 @@ def network() -> None:
 @click.option("--read-fraction", type=float, default=1.0, show_default=True, help="Share of reads, 0 to 1.")
 @click.option("--load", "load", default="max", show_default=True, help="Offered rate, e.g. '20 GB/s', or max.")
 @click.option("--requests", type=int, default=20_000, show_default=True, help="Lines to read or write.")
+@click.option(
+    "--sources",
+    type=click.IntRange(0, 100_000),
+    default=32,
+    show_default=True,
+    help="Cores that issue the requests, each one in every interval; 0: exponential gaps.",
+)
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--memory-latency", default="0 ns", show_default=True, help="Access time behind a bare link.")
 @click.option("--banks", type=int, default=0, help="Banks behind a bare link; 0: nothing occupies them.")
@@ -35,6 +42,7 @@ def run(
     read_fraction: float,
     load: str,
     requests: int,
+    sources: int,
     seed: int,
     memory_latency: str,
     banks: int,
@@ -54,12 +62,12 @@ def run(
     device = _described(link, overrides)
     rate = _rate(load, "--load")
     if device.kind == "expander":
-        found = _expander(device, (read_fraction, rate, requests, seed), accelerator)
+        found = _expander(device, (read_fraction, rate, requests, seed, sources), accelerator)
         output.emit(found, lambda console: print_expander(found, console))
         return
     if accelerator is not None:
         raise UsageError(f"--accelerator: {device.name} is a link, only an expander has an accelerator")
-    result = _link(device, (read_fraction, rate, requests, seed), memory_latency, banks, bank_time)
+    result = _link(device, (read_fraction, rate, requests, seed, sources), memory_latency, banks, bank_time)
     output.emit(result, lambda console: print_link(result, console))
 
 
@@ -108,25 +116,25 @@ def _seconds(text: str, option: str) -> float:
     return found
 
 
-def _link(link: Link, load: tuple[float, float | None, int, int], latency: str, banks: int, bank_time: str) -> Any:
+def _link(link: Link, load: tuple[float, float | None, int, int, int], latency: str, banks: int, bank_time: str) -> Any:
     from archsim.errors import UsageError
     from archsim.network.cxl import LinkMemory, overload, random_requests, simulate_link
 
     if not 0 <= banks <= 1 << 20:
         raise UsageError(f"--banks: found {banks}, allowed: 0 to {1 << 20}")
-    reads, rate, count, seed = load
+    reads, rate, count, seed, sources = load
     memory = LinkMemory(_seconds(latency, "--memory-latency"), banks, _seconds(bank_time, "--bank-time"))
     offered = rate if rate is not None else overload(link, reads)
     line = link.flit.line if link.flit else 64.0
-    requests = random_requests(count, reads, offered, line, banks, seed)
+    requests = random_requests(count, reads, offered, line, banks, seed, sources)
     return simulate_link(link, requests, memory, offered_bytes_per_s=offered)
 
 
-def _expander(expander: Expander, load: tuple[float, float | None, int, int], accelerator: str | None) -> Any:
+def _expander(expander: Expander, load: tuple[float, float | None, int, int, int], accelerator: str | None) -> Any:
     from archsim.execution.expander import Load, simulate_expander
     from archsim.network.cxl import overload
 
-    reads, rate, count, seed = load
+    reads, rate, count, seed, sources = load
     offered = rate if rate is not None else overload(expander.link, reads)
     other = None if accelerator is None else _rate(accelerator, "--accelerator") or float("inf")
-    return simulate_expander(expander, Load(reads, offered, count, seed, other))
+    return simulate_expander(expander, Load(reads, offered, count, seed, other, sources))

@@ -21,6 +21,7 @@ from archsim.execution.arbiter_kernels import arbitrate
 from archsim.memory.dram.controller import Controller, controller_from
 from archsim.network.cxl import (
     FS_PER_S,
+    SOURCES,
     LinkResult,
     Percentiles,
     percentiles,
@@ -43,6 +44,7 @@ class Load:
     """What an expander is asked for.
 
     accelerator_bytes_per_s  sequential reads of the accelerator; None: it is idle, inf: as much as it can get
+    sources                  cores that issue the host's requests, see random_requests
     """
 
     read_fraction: float
@@ -50,6 +52,7 @@ class Load:
     requests: int = 20_000
     seed: int = 0
     accelerator_bytes_per_s: float | None = None
+    sources: int = SOURCES
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,9 @@ def simulate_expander(expander: Expander, load: Load) -> ExpanderResult:
     _check(expander, load)
     flit = expander.link.flit
     assert flit is not None
-    requests = random_requests(load.requests, load.read_fraction, load.bytes_per_s, flit.line, 0, load.seed)
+    requests = random_requests(
+        load.requests, load.read_fraction, load.bytes_per_s, flit.line, 0, load.seed, load.sources
+    )
     writes = requests.writes
     at_device = simulate_one_way(expander.link, requests.arrival_fs, writes, to_host=False)
     order = np.argsort(at_device, kind="stable")

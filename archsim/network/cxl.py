@@ -20,6 +20,7 @@ from archsim.network.links import memory_bandwidth, path_latency
 FS_PER_S = 1e15
 NETWORK_SCHEMA = "archsim.network/1"
 MAX_REQUESTS = 100_000_000
+SOURCES = 32  # cores of a host; between 16 and 64 it matters little
 OVERLOAD = 1.2  # an offered rate that saturates, over what the slots allow
 _STEADY = (0.2, 0.8)  # shares of the answers between which a rate is taken, without ramp and tail
 Ints = NDArray[np.int64]
@@ -45,24 +46,36 @@ class Requests:
 
 
 def random_requests(
-    count: int, read_fraction: float, bytes_per_s: float | None, line_bytes: float, banks: int, seed: int
+    count: int,
+    read_fraction: float,
+    bytes_per_s: float | None,
+    line_bytes: float,
+    banks: int,
+    seed: int,
+    sources: int = SOURCES,
 ) -> Requests:
     """`count` requests, a share `read_fraction` reads in random order, to random banks.
 
-    bytes_per_s  offered rate with exponential gaps; None: all at once, so that only limits hold them back
+    bytes_per_s  offered rate; None: all at once, so that only limits hold them back
+    sources      cores that issue at one pace but independently: each sends one request in every interval, at a random
+                 moment of it. So short bursts are as likely as with exponential gaps, long ones are not; 0: exponential
     """
     if not 1 <= count <= MAX_REQUESTS:
         raise UsageError(f"found {count} requests, allowed: 1 to {MAX_REQUESTS}")
     if not 0.0 <= read_fraction <= 1.0:
         raise UsageError(f"found a read fraction of {read_fraction:g}, allowed: 0 to 1")
     random = np.random.default_rng(seed)
-    gaps_fs = np.zeros(count)
+    arrival_fs = np.zeros(count)
     if bytes_per_s is not None:
-        gaps = random.exponential(1.0, count)
-        gaps_fs = gaps * (line_bytes / bytes_per_s * FS_PER_S * count / gaps.sum())  # the mean gap is exact
+        gap_fs = line_bytes / bytes_per_s * FS_PER_S
+        if sources:
+            arrival_fs = np.sort((np.arange(count) // sources + random.random(count)) * (gap_fs * sources))
+        else:
+            gaps = random.exponential(1.0, count)
+            arrival_fs = np.cumsum(gaps * (gap_fs * count / gaps.sum()))  # the mean gap is exact
     writes = np.arange(count) >= round(read_fraction * count)
     random.shuffle(writes)
-    return Requests(np.cumsum(gaps_fs).astype(np.int64), writes, random.integers(0, max(1, banks), count))
+    return Requests(arrival_fs.astype(np.int64), writes, random.integers(0, max(1, banks), count))
 
 
 def overload(link: Link, read_fraction: float) -> float:
