@@ -10,14 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from archsim.config.schemas.model import Model
 from archsim.errors import InfeasibleError, UsageError
-from archsim.execution.oracle import LatencyOracle
 from archsim.mapping.capacity import device_capacity_bytes
 from archsim.serving.capacity import Criterion, capacity
 from archsim.serving.run import Deployment
+from archsim.serving.system_oracle import SystemOracle
+from archsim.serving.transfer import cache_seconds_per_token
 from archsim.workload.traces import Trace
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def place(
     return PlacementReport(system.name, model.name, tuple(found), gain, len(pairs) - len(found))
 
 
-def instance_oracle(system: System, model: Model, degrees: Degrees) -> LatencyOracle:
+def instance_oracle(system: System, model: Model, degrees: Degrees) -> SystemOracle:
     """The latency oracle of a group of `tp` devices with the memory of all `pp` stages.
 
     Each stage holds its part of the layers. Raises InfeasibleError if the weights leave no room for a KV cache.
@@ -131,11 +132,11 @@ def instance_oracle(system: System, model: Model, degrees: Degrees) -> LatencyOr
     smaller = unit.model_copy(update={"count": degrees.tp, "memory_capacity": memory})
     mapping = system.mapping.model_copy(update={"data_parallel": 1})
     group = system.model_copy(update={"units": {**system.units, main: smaller}, "mapping": mapping})
-    return LatencyOracle(group, model)
+    return SystemOracle(group, model)
 
 
 def _rate(
-    oracles: tuple[LatencyOracle, LatencyOracle | None], prefill: Degrees, decode: Degrees | None, model: Model,
+    oracles: tuple[SystemOracle, SystemOracle | None], prefill: Degrees, decode: Degrees | None, model: Model,
     trace: Trace, criterion: Criterion, colocated: str, seeds: tuple[int, ...], requests: int, resolution: float,
 ) -> Placement:  # fmt: skip
     policy = colocated if decode is None else "distserve"
@@ -144,10 +145,13 @@ def _rate(
         deployment = replace(
             deployment, instances=2, decode_system=oracles[1], decode_stages=decode.pp, router="least-outstanding"
         )
+    options: dict[str, Any] = {}
+    if decode is not None:
+        options["transfer_s_per_token"] = cache_seconds_per_token(oracles[0].system, model)
     try:
         found = capacity(
             oracles[0], model, trace, policy, criterion, deployment=deployment, seeds=seeds, requests=requests,
-            resolution=resolution,
+            resolution=resolution, **options,
         )  # fmt: skip
         rate = found.rate_per_s
     except InfeasibleError:  # not one request fits the cache
