@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from typing import Any
 
@@ -144,3 +147,22 @@ def test_bounds_name_the_limit() -> None:
 
 def test_uncalibrated_device_says_so() -> None:
     assert "not calibrated" in gpu_operator_time(gpu("v100"), Gemm(1, 4096, 4096)).note
+
+
+def test_the_same_bits_without_compilation() -> None:
+    script = (
+        "from archsim.compute.gpu import Attention, Gemm, Moe, Vector, gpu_operator_seconds\n"
+        "from archsim.config import load\n"
+        "ops = [Gemm(77, 4096, 8192), Gemm(4096, 512, 64, l2='warm', weight_copies=6), Attention(2, 500, 100, 32, 8),\n"
+        "       Attention(8, 1, 3000, 32, 8, l2='warm'), Attention(1, 512, 0, 32, 8, decodes=9, decode_tokens=77),\n"
+        "       Moe(64, 4096, 1500, (3.0,) * 100), Vector('norm', 99, 4096)]\n"
+        "print([t.hex() for t in gpu_operator_seconds(load('gpu', 'h100-sxm'), ops)])\n"
+    )
+    shown = [
+        subprocess.run(
+            [sys.executable, "-c", script], env=os.environ | {"NUMBA_DISABLE_JIT": off}, check=True, text=True,
+            capture_output=True,
+        ).stdout
+        for off in ("0", "1")
+    ]  # fmt: skip
+    assert shown[0] == shown[1] != ""
