@@ -142,3 +142,16 @@ def test_splits_of_cxl_pnm_trade_latency_for_copies() -> None:
         assert slow.tokens_per_s >= fast.tokens_per_s
     assert splits[0].tpot_s > load_model("opt-66b").weight_bytes / 1.1e12
     assert ideal_gpu().tpot_s < splits[-1].tpot_s < measured_gpu().tpot_s
+
+
+def test_replication_of_cxl_pnm_answers_every_published_claim(reference_dir: Path) -> None:
+    import csv
+
+    from archsim.validation.papers import replicate
+
+    found = replicate("cxl-pnm")
+    answered = {claim.published for claim in found.claims if claim.ours is not None}
+    with (reference_dir / "papers" / "cxl_pnm.csv").open() as file:
+        for row in csv.DictReader(file):
+            assert float(row["published_value"]) in answered, row["metric"]
+    assert all(name in found.configuration for name in ("ideal", "archsim", "measured"))
