@@ -70,15 +70,17 @@ def load_machine(
     name: str, workload: str, parts: dict[str, list[str]]
 ) -> tuple[System | LatencyOracle, Model, dict[str, Any]]:
     """A system or an oracle by name or path, the model, and their configuration."""
-    from archsim.config import load, load_model, load_system
-    from archsim.config.loader import kind_of_file
+    from archsim.config import load_model, load_system
+    from archsim.config.loader import kind_of_file, load_with_document
     from archsim.config.presets import find_file, preset_names
+    from archsim.config.schemas.oracle import Oracle
     from archsim.serving.described_oracle import oracle_of
 
     model = load_model(workload, parts["workload"])
     is_path = "/" in name or name.endswith((".yaml", ".yml"))
     if name in preset_names("oracle") or (is_path and kind_of_file(find_file("system", name)) == "oracle"):
-        described = load("oracle", name, parts["system"])
-        return oracle_of(described), model, {"oracle": described.model_dump(mode="json")}
+        loaded = load_with_document("oracle", name, parts["system"])
+        assert isinstance(loaded.config, Oracle)
+        return oracle_of(loaded.config, loaded.file.parent), model, {"oracle": loaded.config.model_dump(mode="json")}
     system = load_system(name, parts["system"])
     return system, model, {"system": system.model_dump(mode="json"), "model": model.model_dump(mode="json")}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from archsim.config.base import Config, Preset
 from archsim.config.quantity import Seconds
@@ -36,10 +36,22 @@ class Oracle(Preset):
     """A machine that serves one model, for `archsim serve` in place of a system."""
 
     kind: Literal["oracle"] = "oracle"
-    seconds: AffineCoefficients
+    seconds: AffineCoefficients | None = None
+    measured: str | None = Field(
+        default=None,
+        min_length=1,
+        max_length=1000,
+        description="in place of seconds, prompts and decodes: a CSV file of measured iterations beside this file",
+    )
     prompts: tuple[AffineCoefficients, ...] = Field(default=(), description="for iterations without decodes")
     decodes: tuple[AffineCoefficients, ...] = Field(default=(), description="for iterations without prompts")
     energy: AffineEnergy | None = None
     max_tokens: int = Field(ge=1, description="tokens whose keys and values fit")
     kv_bytes_per_token: float = Field(default=1.0, gt=0)
     usd_per_hour: float | None = Field(default=None, ge=0)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Oracle:
+        if (self.seconds is None) == (self.measured is None):
+            raise ValueError("give either seconds or measured")
+        return self
