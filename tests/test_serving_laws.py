@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -374,3 +375,24 @@ def test_unknown_names_and_bad_options_are_refused() -> None:
         serve(ORACLE, None, trace, "vllm", deployment=Deployment(router="round"))
     with pytest.raises(UsageError, match="at least one more than its 1 prefill instance"):
         serve(ORACLE, None, trace, "distserve")
+
+
+@pytest.mark.parametrize("policy", [*BUILT_IN, "distserve"])
+def test_a_cached_prefix_is_not_computed_again(policy: str) -> None:
+    rng = np.random.default_rng(4)
+    prompts, outputs = rng.integers(100, 300, 30), rng.integers(2, 30, 30)
+    cached = np.where(rng.random(30) < 0.5, prompts // 2, 0)
+    cached[0] = prompts[0]  # at least one token is computed
+    plain = make_trace("turns", np.cumsum(rng.exponential(0.05, 30)), prompts, outputs)
+    trace = replace(plain, cached_tokens=cached)
+    oracle = Watched(ORACLE)
+    log = _run(trace, policy, oracle, prefix_caching=True)
+    assert (log.requests["completed"] > 0).all()
+    assert (log.instances["free"] == log.instances["total"]).all()
+    assert (log.instances["held"] == 0).all()
+    assert (log.instances["pending_tokens"] == 0).all()
+    if not log.requests["restarts"].any():
+        computed = sum(new for chunks, _ in oracle.calls for new, _ in chunks)
+        assert computed == int((prompts - np.minimum(cached, prompts - 1)).sum())
+    assert log.end_ns <= _run(plain, policy).end_ns
+    assert _facts(_run(trace, policy)) == _facts(_run(plain, policy))  # off unless asked for

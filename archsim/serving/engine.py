@@ -142,7 +142,8 @@ def _state(
     cap = int(instances["max_batch"].max()) + 1
     options = np.zeros(1, dtype=OPTIONS)
     for name, value in {"join": 1, "decode_limit": 2**60, "router": ROUTERS.index(fleet.router), **settings}.items():
-        options[name] = value
+        if name != "prefix":
+            options[name] = value
     share = np.ones(tenants)
     share[: len(weights)] = weights[:tenants]
     queues = np.zeros((len(instances), tenants), dtype=TENANT)
@@ -154,7 +155,7 @@ def _state(
     routes = np.random.default_rng(fleet.seed).integers(0, routed, count, dtype=np.int32)
     room = (logged or 4 * count + 1024) if timeline else 0
     return State(
-        _requests(trace), instances, slots, np.zeros((len(slots), cap), dtype=np.int32),
+        _requests(trace, bool(settings.get("prefix", 0))), instances, slots, np.zeros((len(slots), cap), dtype=np.int32),
         np.zeros((len(slots), cap), dtype=np.int32), np.zeros((len(instances), cap), dtype=np.int32),
         np.zeros((len(instances), 2 * cap), dtype=np.int32), np.zeros(cap + 1, dtype=np.int64),
         np.zeros(cap + 1, dtype=np.int64), queues, options, np.zeros(len(slots), dtype=np.int64), routes,
@@ -162,12 +163,14 @@ def _state(
     )  # fmt: skip
 
 
-def _requests(trace: Trace) -> NDArray[np.void]:
+def _requests(trace: Trace, prefix_caching: bool) -> NDArray[np.void]:
     requests = np.zeros(len(trace), dtype=REQUEST)
     requests["arrival"] = np.rint(trace.arrival_s * NS_PER_S)
     requests["prompt"] = requests["target"] = trace.prompt_tokens
     requests["output"] = trace.output_tokens
     requests["tenant"] = trace.tenant
+    if prefix_caching and trace.cached_tokens is not None:
+        requests["cached"] = trace.cached_tokens
     for name in ("first_scheduled", "first_token", "last_token", "completed", "next", "instance"):
         requests[name] = NONE
     return requests

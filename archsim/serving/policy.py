@@ -32,6 +32,10 @@ class PolicyOptions(Config):
 
     block_tokens: int = Field(default=16, ge=1, le=65_536, description="tokens of a KV block")
     max_batch: int = Field(default=128, ge=1, le=1_000_000, description="requests running at once")
+    prefix_caching: bool = Field(
+        default=False,
+        description="built-in policies: a prompt skips what an earlier turn of its conversation processed",
+    )
 
 
 class CompiledPolicy(ABC):

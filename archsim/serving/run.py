@@ -137,7 +137,12 @@ def run(
         return PythonEngine(scheduler, instances, trace, deployment.node_events).run(progress)
     fleet = _fleet(policy, options, oracle, model, deployment)
     settings = policy.settings(options, fleet.instances[0].blocks, longest)
-    settings |= {"policy": policy.kernel, "block": options.block_tokens, "join": int(join_steps)}
+    settings |= {
+        "policy": policy.kernel,
+        "block": options.block_tokens,
+        "join": int(join_steps),
+        "prefix": options.prefix_caching,
+    }
     weights = getattr(options, "weights", ())
     return simulate(fleet, trace, settings, weights=weights, timeline=timeline, progress=progress)
 

@@ -26,9 +26,11 @@ REQUEST = np.dtype([
     ("arrival", "i8"), ("first_scheduled", "i8"), ("first_token", "i8"), ("last_token", "i8"), ("completed", "i8"),
     ("key", "i8"), ("prompt", "i4"), ("output", "i4"), ("tenant", "i4"), ("target", "i4"), ("processed", "i4"),
     ("blocks", "i4"), ("restarts", "i4"), ("next", "i4"), ("instance", "i4"), ("rejected", "i4"),
+    ("cached", "i4"),
 ])  # fmt: skip
 """target: tokens its prefill has to process; processed: tokens done in this attempt, one more than are in the cache
-once the prefill is complete; key: place among the ready ones, smallest first."""
+once the prefill is complete; cached: leading tokens in the cache when it is admitted;
+key: place among the ready ones, smallest first."""
 
 INSTANCE = np.dtype([
     ("total", "i8"), ("free", "i8"), ("peak", "i8"), ("withheld", "i8"), ("held", "i8"), ("allocated", "i8"),
@@ -177,7 +179,18 @@ def admit(s: State, k: Int, i: Int, blocks: Int) -> None:
     inst["admissions"] += 1
     s.requests[i]["instance"] = k
     s.requests[i]["key"] = i
+    known = s.requests[i]["target"] - lacking(s, i)
+    s.requests[i]["processed"] = known
+    inst["held"] += known
+    inst["pending_tokens"] -= known
     grow(s, k, i, blocks)
+
+
+@kernel
+def lacking(s: State, i: Int) -> Int:
+    """Tokens that the prefill of request i, which waits, has to compute: all but a cached prefix, at least one."""
+    target = s.requests[i]["target"]
+    return target - min(s.requests[i]["cached"], target - 1)
 
 
 @kernel

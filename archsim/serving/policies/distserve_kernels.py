@@ -56,7 +56,7 @@ def _form_prefill(s: State, k: Int, slot: Int) -> None:
             return
         i = pop_front(s, k)
         admit(s, k, i, blocks)
-        add_to_batch(s, slot, i, target)
+        add_to_batch(s, slot, i, target - s.requests[i]["processed"])
 
 
 @kernel

@@ -106,7 +106,7 @@ def _admit_peak_aware(s: State, k: Int, slot: Int) -> None:
             pop_front(s, k)
         admit(s, k, i, prompt)
         s.requests[i]["key"] = -(inst["steps"] + s.requests[i]["output"])
-        add_to_batch(s, slot, i, prompt)
+        add_to_batch(s, slot, i, prompt - s.requests[i]["processed"])
 
 
 @kernel

@@ -42,4 +42,4 @@ def _admit_reserved(s: State, k: Int, slot: Int) -> None:
     ):
         i = pop_front(s, k)
         admit(s, k, i, opt["reservation"])
-        add_to_batch(s, slot, i, s.requests[i]["target"])
+        add_to_batch(s, slot, i, s.requests[i]["target"] - s.requests[i]["processed"])

@@ -12,6 +12,7 @@ from archsim.serving.state_kernels import (
     admit,
     blocks_for,
     kernel,
+    lacking,
     pop_front,
 )
 
@@ -51,7 +52,7 @@ def form_sarathi(s: State, k: Int, slot: Int) -> None:
         inst["ready"] += 1
     while inst["waiting"] > 0 and rec["size"] < inst["micro_batch"] and has_room(s, k, inst["head"]):
         target = s.requests[inst["head"]]["target"]
-        tokens = min(target, chunk_budget(s, inst["head"]) - used)
+        tokens = min(lacking(s, inst["head"]), chunk_budget(s, inst["head"]) - used)
         if tokens <= 0:
             break
         i = pop_front(s, k)

@@ -48,7 +48,7 @@ def admit_prompts(s: State, k: Int, slot: Int) -> None:
             break
         i = pop_front(s, k)
         admit(s, k, i, blocks_for(target, opt["block"]))
-        add_to_batch(s, slot, i, target)
+        add_to_batch(s, slot, i, target - s.requests[i]["processed"])
 
 
 @kernel

@@ -11,6 +11,7 @@ from archsim.serving.state_kernels import (
     drop_ready,
     grow,
     kernel,
+    lacking,
     pop_front,
     preempt,
 )
@@ -28,12 +29,13 @@ def form_vllm_v1(s: State, k: Int, slot: Int) -> None:
         if s.slots[slot]["size"] >= inst["micro_batch"]:
             return
         target = s.requests[inst["head"]]["target"]
-        tokens = min(target, opt["long_prompt"], budget)
-        wanted = blocks_for(target if opt["whole_prompt"] else tokens, opt["block"])
+        tokens = min(lacking(s, inst["head"]), opt["long_prompt"], budget)
+        first = target - lacking(s, inst["head"]) + tokens
+        wanted = blocks_for(target if opt["whole_prompt"] else first, opt["block"])
         if wanted > inst["free"] - inst["watermark"]:
             return
         i = pop_front(s, k)
-        admit(s, k, i, blocks_for(tokens, opt["block"]))
+        admit(s, k, i, blocks_for(first, opt["block"]))
         s.requests[i]["key"] = inst["admissions"]
         add_to_batch(s, slot, i, tokens)
         budget -= tokens
