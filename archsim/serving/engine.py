@@ -154,8 +154,9 @@ def _state(
     routed = int(options[0]["prefill_instances"]) or len(instances)
     routes = np.random.default_rng(fleet.seed).integers(0, routed, count, dtype=np.int32)
     room = (logged or 4 * count + 1024) if timeline else 0
+    requests = _requests(trace, bool(settings.get("prefix", 0)))
     return State(
-        _requests(trace, bool(settings.get("prefix", 0))), instances, slots, np.zeros((len(slots), cap), dtype=np.int32),
+        requests, instances, slots, np.zeros((len(slots), cap), dtype=np.int32),
         np.zeros((len(slots), cap), dtype=np.int32), np.zeros((len(instances), cap), dtype=np.int32),
         np.zeros((len(instances), 2 * cap), dtype=np.int32), np.zeros(cap + 1, dtype=np.int64),
         np.zeros(cap + 1, dtype=np.int64), queues, options, np.zeros(len(slots), dtype=np.int64), routes,
