@@ -19,10 +19,10 @@ from archsim.report.json_text import plain
 
 
 def without_empty(node: Any) -> Any:
-    """HDF5 has no place for an empty mapping."""
+    """HDF5 has no place for an empty mapping or list."""
     if not isinstance(node, dict):
         return node
-    return {key: without_empty(value) for key, value in node.items() if value != {}}
+    return {key: without_empty(value) for key, value in node.items() if value not in ({}, [])}
 
 
 @pytest.fixture

@@ -159,16 +159,22 @@ class _Search:
         return sorted(inside | (across if self._work.fabric.between is not None else set()))
 
     def _combinations(self) -> Iterator[_Combination]:
+        """Degrees worth trying.
+
+        Of replica counts that leave the same devices to each, the largest has the fewest requests in each; of
+        micro-batch counts that make equal micro-batches, the smallest makes the fewest.
+        """
         work = self._work
-        for dp in _SMOOTH:
-            if dp > min(work.devices, work.batch) or not work.constraints.allows_degree("dp", dp):
-                continue
+        allows = work.constraints.allows_degree
+        replicas = {
+            work.devices // dp: dp for dp in _SMOOTH if dp <= min(work.devices, work.batch) and allows("dp", dp)
+        }
+        for devices, dp in replicas.items():
             replica = math.ceil(work.batch / dp)
-            for micro_batches in _SMOOTH:
-                if micro_batches > replica or not work.constraints.allows_degree("micro_batches", micro_batches):
-                    continue
-                requests = math.ceil(replica / micro_batches)
-                yield _Combination(dp, micro_batches, replica, requests, work.devices // dp)
+            counts = [m for m in _SMOOTH if m <= replica and allows("micro_batches", m)]
+            smallest = {math.ceil(replica / m): m for m in reversed(counts)}
+            for requests, micro_batches in smallest.items():
+                yield _Combination(dp, micro_batches, replica, requests, devices)
 
     def _cost(self, combination: _Combination, ways: int, *, pieces: bool) -> Costs:
         key = (combination.replica_requests, combination.requests, ways, pieces)

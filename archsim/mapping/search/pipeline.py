@@ -92,7 +92,7 @@ def best_pipeline(
 ) -> Pipeline | None:
     """The fastest pipeline; None if none is possible or none takes less than `best_ps`.
 
-    Exact without interleaving: every possible pace of the slowest stage is tried, from the fastest, until none can win.
+    Exact without interleaving: for every possible pace of the slowest stage the least sum is known or ruled out.
     Interleaving is tried on the cuts found that way.
     """
     search = _Search(table, devices, micro_batches, phase, constraints)
@@ -120,14 +120,33 @@ class _Search:
         free = self._at(int(NEVER) - 1)
         if free is None:
             return None
+        paces = self._paces(free, best_ps)
+        if not paces:
+            return None
+        found: dict[int, Pipeline] = {}  # by place in `paces`; the sum of a pipeline never rises with its pace
         best: Pipeline | None = None
-        for candidate in self._candidates(free, best_ps):
-            limit = min(best_ps, best.time_ps if best else best_ps)
-            if self._least_ps(free.sum_ps, candidate) >= limit:
-                break  # a slower pace cannot win: the sum never falls below the free one
-            found = self._at(candidate)
-            if found is not None and found.time_ps < limit:
-                best = found
+
+        def look(place: int) -> Pipeline:
+            nonlocal best
+            one = self._at(paces[place])
+            assert one is not None  # all paces are possible
+            found[place] = one
+            if one.time_ps < (best.time_ps if best else best_ps):
+                best = one
+            return one
+
+        look(0)
+        look(len(paces) - 1)
+        open_ranges = [(0, len(paces) - 1)]
+        while open_ranges:
+            low, high = open_ranges.pop()
+            limit = best.time_ps if best else best_ps
+            nothing_between = high - low < 2 or found[low].sum_ps == found[high].sum_ps
+            if nothing_between or self._least_ps(found[high].sum_ps, paces[low + 1]) >= limit:
+                continue
+            middle = (low + high) // 2
+            look(middle)
+            open_ranges += [(middle, high), (low, middle)]
         return best
 
     def _least_ps(self, sum_ps: int, pace_ps: int) -> int:
@@ -136,10 +155,10 @@ class _Search:
             return self._batches * pace_ps + max(0, sum_ps - pace_ps) // INTERLEAVES[-1]
         return max(sum_ps, self._batches * pace_ps)
 
-    def _candidates(self, free: Pipeline, limit: int) -> list[int]:
+    def _paces(self, free: Pipeline, limit: int) -> list[int]:
         """Paces worth trying, rising, from the lowest that is possible to what could still stay below `limit`."""
         if self._batches == 1:  # only the sum counts
-            return [free.bottleneck_ps]
+            return [free.bottleneck_ps] if free.sum_ps < limit else []
         usable = self._table.stage_ps[self._table.sizes <= self._devices]
         every = np.unique(np.concatenate([usable[usable >= 0], self._table.hop_ps.ravel()]))
         paces = [int(pace) for pace in every if pace <= free.bottleneck_ps]
