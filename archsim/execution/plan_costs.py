@@ -132,6 +132,12 @@ class Costs:
         model = self.work.model
         return self.requests * self.work.new_tokens * model.hidden * model.activation_element_bytes
 
+    @cached_property
+    def least_layer_ps(self) -> int:
+        """What a layer takes at least: its operators each at their fastest."""
+        operators = [self._graph.nodes[name]["operator"] for name in self._layer()]
+        return sum(min((choice.time_ps for choice in self._choices(one)), default=0) for one in operators)
+
     def stages(self, limit_bytes: int) -> NDArray[np.int64]:
         """(layers + 1, 2, 2) picoseconds by number of layers, first, last; -1 where nothing fits."""
         table = np.full((self.work.model.layers + 1, 2, 2), -1, dtype=np.int64)

@@ -21,7 +21,7 @@ from archsim.execution.plan_costs import Costs, Pass, StageParts
 from archsim.mapping.search.constraints import parse_constraints
 from archsim.mapping.search.conversions import PS_PER_S
 from archsim.mapping.search.milp import solve_milp
-from archsim.mapping.search.pipeline import Cut, Pipeline, StageTable, best_pipeline, pass_ps
+from archsim.mapping.search.pipeline import Cut, Pipeline, StageTable, best_pipeline
 from archsim.mapping.search.pipeline_kernels import NEVER
 from archsim.mapping.search.problem import Problem, Solution
 from archsim.mapping.search.result import ParallelPlan, PlannedOperator, PlanPoint, Stage
@@ -201,12 +201,14 @@ class _Search:
         return tokens * model.hidden * model.activation_element_bytes
 
     def _least_ps(self, combination: _Combination) -> int:
-        table = self._table(combination, _ENDLESS, pieces=False)
-        if not table.sizes.size:
+        """A lower bound of the pass that needs no search: every operator at its fastest, no tensor converted."""
+        sizes = [size for size in self._sizes if size <= combination.devices]
+        if not sizes:
             return _SHORT
-        total, pace = table.least_ps(combination.devices)
-        if self._work.phase == "decode":
-            return pass_ps("decode", combination.micro_batches, total, pace)
+        layers = self._work.model.layers
+        per_layer = {size: self._cost(combination, size, pieces=False).least_layer_ps for size in sizes}
+        total = min(per_layer.values()) * layers
+        pace = min(size * time for size, time in per_layer.items()) * layers // combination.devices
         return max(total, combination.micro_batches * pace)
 
     def plan(self, best: _Found) -> ParallelPlan:

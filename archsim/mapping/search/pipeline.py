@@ -62,18 +62,6 @@ class StageTable:
         """Layers of the model."""
         return int(self.stage_ps.shape[1]) - 1
 
-    def least_ps(self, devices: int) -> tuple[int, int]:
-        """Lower bounds of (sum, bottleneck) for any pipeline over `devices` devices."""
-        possible = np.where(self.stage_ps >= 0, self.stage_ps, NEVER).min(axis=(2, 3))
-        per_layer = possible[:, 1:] / np.arange(1, self.layers + 1)
-        usable = self.sizes <= devices
-        if not usable.any():
-            return 2**62, 2**62
-        cheapest = per_layer[usable]
-        work = float(np.min(cheapest * self.sizes[usable, None])) * self.layers / devices
-        total = float(np.min(cheapest)) * self.layers
-        return int(total), int(work)
-
 
 def pass_ps(phase: str, micro_batches: int, sum_ps: int, bottleneck_ps: int) -> int:
     """Time of a pass without interleaving.
