@@ -125,7 +125,13 @@ def test_signal_ends_a_running_process_with_130() -> None:
     code = "import time, click\nfrom archsim.cli import main as m\n"
     code += "wait = click.Command('list', callback=lambda: (print('ready', flush=True), time.sleep(60)))\n"
     code += "m.LazyGroup.get_command = lambda *_: wait\nimport sys; sys.argv[1:] = ['list']; m.main()"
-    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
+    )
     assert process.stdout is not None
     assert process.stdout.readline() == b"ready\n"
     time.sleep(0.1)
