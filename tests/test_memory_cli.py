@@ -57,6 +57,7 @@ def test_text_traces(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         (("ddr4-3200", *GEMV, "--controller", "mapping=foo"), None, 2, "unknown address mapping 'foo'"),
         (("ddr4-3200", *GEMV, "--controller", "mapping=co:7 bg:2"), None, 2, "field 'ro' (16 bits) is missing"),
         (("ddr4-3200", *GEMV, "--controller", "row_policy=closed"), None, 2, "controller option row_policy"),
+        (("ddr4-3200", *GEMV, "--controller", "write_low=0.9"), None, 2, "write_low 0.9 exceeds write_high 0.8"),
         (("ddr4-3200", *GEMV, "--controller", "colour=red"), None, 2, "unknown controller option 'colour'"),
         (("ddr4-3200", *GEMV, "--controller", "refresh=pb"), None, 2, "no per-bank refresh"),
         (("hbm3-6400", *GEMV, "--controller", "ranks=2"), None, 2, "has no ranks"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from archsim.config.base import Config
 from archsim.errors import ConfigError
@@ -36,6 +36,12 @@ class Controller(Config):
         "still waits for (HBM channels can stop for good)",
     )
 
+    @model_validator(mode="after")
+    def _watermarks_ordered(self) -> Controller:
+        if self.write_low > self.write_high:
+            raise ValueError(f"write_low {self.write_low:g} exceeds write_high {self.write_high:g}")
+        return self
+
     @field_validator("mapping")
     @classmethod
     def _short(cls, value: str) -> str:
@@ -66,4 +72,6 @@ def controller_from(options: dict[str, object]) -> Controller:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(str(part) for part in first["loc"])
+        if not key:  # options that contradict each other
+            raise ConfigError(f"controller: {first['msg'].removeprefix('Value error, ')}") from None
         raise ConfigError(f"controller option {key}: found {first.get('input')!r}, {first['msg']}") from None
