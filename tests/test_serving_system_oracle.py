@@ -44,6 +44,24 @@ def test_tables_stay_near_the_full_evaluation(oracle: SystemOracle) -> None:
     assert worst["joules"] < 0.03, worst
 
 
+def test_prompts_cost_no_less_beside_decodes() -> None:
+    """A framework's work on prompts is there whoever else takes part, once an iteration, in the tables too."""
+    served = SystemOracle(archsim.load_system("hgx-h100"), archsim.load_model("llama2-70b"))
+    launch = served.system.units["gpu"].launch  # type: ignore[union-attr]
+    overhead_s = launch.prefill_layer_overhead * served.model.layers
+    assert served.host(beside_decodes=True).seconds == pytest.approx(overhead_s)
+    alone = served.iteration([(512, 0)], [])
+    mixed = served.iteration([(512, 0)], [1000] * 64)
+    decodes = served.iteration([], [1000] * 64)
+    assert mixed.seconds > alone.seconds
+    assert mixed.seconds > decodes.seconds + overhead_s
+    arrays = compile_oracles([served], 64, LONGEST)
+    for chunks, contexts in (([(512, 0)], []), ([(512, 0)], [1000] * 64), ([], [1000] * 64)):
+        assert _tabulated(arrays, chunks, contexts)[0] == pytest.approx(
+            served.iteration(chunks, contexts).seconds, rel=0.02
+        )
+
+
 def test_every_batch_is_between_grid_points_near_it() -> None:
     for most in (1, 5, 64, 65, 100, 128, 256):
         grid = batch_grid(most)

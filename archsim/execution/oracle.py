@@ -2,7 +2,8 @@
 
 A pure decode iteration of n requests is the scheduled decode step of batch n at their mean context. A prompt (or a
 chunk of one) adds its attention and the growth of the dense operators by its tokens: weights that a decode of the
-same iteration reads anyway are not read twice (Orca's selective batching).
+same iteration reads anyway are not read twice (Orca's selective batching). The serving framework's work on
+prompts comes on top of its work on the step, once an iteration.
 
 Step times are simulated at contexts CONTEXT_GRID apart and taken as linear in between.
 """
@@ -24,6 +25,8 @@ from archsim.mapping.shard import ATTENTION
 
 CONTEXT_GRID = 128
 PROMPT_GRID = 32
+_ATTENTION = (*ATTENTION, "attention")
+HOST = ("framework",)  # the one task of a plan that is no operator
 
 
 class Work(NamedTuple):
@@ -45,6 +48,7 @@ class LatencyOracle:
         self._decode: dict[tuple[int, int], Work] = {}
         self._dense: dict[int, Work] = {}
         self._prompt: dict[tuple[int, int], Work] = {}
+        self._host: dict[bool, Work] = {}
         self.usd_per_hour: float | None = None
         check_fits(system, model, 1, 1, 1)
         if self.max_tokens < 1:
@@ -81,6 +85,7 @@ class LatencyOracle:
             new = sum(tokens for tokens, _ in prefill_tokens)
             shared, both = self.dense(count) if count else Work(0.0, 0.0), self.dense(new + count)
             parts = [self.prompt(tokens, before) for tokens, before in prefill_tokens]
+            parts.append(self.host(beside_decodes=count > 0))
             seconds += max(0.0, both.seconds - shared.seconds) + sum(part.seconds for part in parts)
             joules += max(0.0, both.joules - shared.joules) + sum(part.joules for part in parts)
         return Work(seconds, joules)
@@ -100,11 +105,11 @@ class LatencyOracle:
         return self._decode[key]
 
     def dense(self, tokens: int) -> Work:
-        """Everything but attention for `tokens` rows; long batches interpolate between multiples of PROMPT_GRID."""
+        """Every operator but attention for `tokens` rows; long batches interpolate between multiples of PROMPT_GRID."""
         if tokens <= PROMPT_GRID or tokens % PROMPT_GRID == 0:
             if tokens not in self._dense:
                 step = simulate_pass(self._costing, self.model, "prefill", 1, tokens, tokens, logits=False)
-                self._dense[tokens] = _part(step, attention=False)
+                self._dense[tokens] = _part(step, without=(*_ATTENTION, *HOST))
             return self._dense[tokens]
         below = tokens // PROMPT_GRID * PROMPT_GRID
         return _between(self.dense(below), self.dense(below + PROMPT_GRID), (tokens - below) / PROMPT_GRID)
@@ -117,8 +122,17 @@ class LatencyOracle:
         key = (tokens, before)
         if key not in self._prompt:
             step = simulate_pass(self._costing, self.model, "prefill", 1, tokens, before + tokens, logits=False)
-            self._prompt[key] = _part(step, attention=True)
+            self._prompt[key] = _part(step, only=_ATTENTION)
         return self._prompt[key]
+
+    def host(self, *, beside_decodes: bool) -> Work:
+        """The framework's work on an iteration with prompts, or what they add to that on a decode step."""
+        if beside_decodes not in self._host:
+            prompts = _part(simulate_pass(self._costing, self.model, "prefill", 1, 1, 1, logits=False), only=HOST)
+            decodes = _part(simulate_pass(self._costing, self.model, "decode", 1, 1, 1, logits=False), only=HOST)
+            added = Work(prompts.seconds - decodes.seconds, prompts.joules - decodes.joules)
+            self._host[beside_decodes] = added if beside_decodes else prompts
+        return self._host[beside_decodes]
 
 
 def _between(low: Work, high: Work, share: float) -> Work:
@@ -126,9 +140,9 @@ def _between(low: Work, high: Work, share: float) -> Work:
     return Work(seconds, low.joules + share * (high.joules - low.joules))
 
 
-def _part(step: Step, attention: bool) -> Work:
-    """What the attention operators of a pass (or all others) account for."""
-    chosen = [(task.planned.name in (*ATTENTION, "attention")) == attention for task in step.tasks]
+def _part(step: Step, *, only: Sequence[str] | None = None, without: Sequence[str] = ()) -> Work:
+    """What the tasks of a pass with these names (or all but those) account for."""
+    chosen = [task.planned.name not in without and (only is None or task.planned.name in only) for task in step.tasks]
     seconds = float(sum(exposed for exposed, own in zip(step.exposed_s, chosen, strict=True) if own))
     joules = sum(task.joules * task.planned.repeat for task, own in zip(step.tasks, chosen, strict=True) if own)
     return Work(seconds, joules)

@@ -140,8 +140,9 @@ class StepTables:
     """Measured or computed iteration times on grids; between them linear, beyond the ends continued.
 
     batch (N,), context (C,), step_s (N, C)      a decode step by batch and mean context
-    dense (D,), dense_s (D,)                     everything but attention, by tokens in the iteration
+    dense (D,), dense_s (D,)                     every operator but attention, by tokens in the iteration
     chunk (P,), before (B,), prompt_s (P, B)     attention of a prompt chunk after so many cached tokens
+    host_s (2,)                                  the host's work on prompts alone, and what it adds beside decodes
     *_j                                          the same in joules, zeros if unknown
     """
 
@@ -156,6 +157,8 @@ class StepTables:
     before: Rows
     prompt_s: Rows
     prompt_j: Rows
+    host_s: Rows
+    host_j: Rows
 
 
 @runtime_checkable

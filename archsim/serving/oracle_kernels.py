@@ -20,10 +20,11 @@ class OracleArrays(NamedTuple):
     kind (M,)             AFFINE, TABLES or ASK
     rows (M, 3, R, 6)     seconds, per phase; the last row whose FROM is at most the decodes of the iteration counts
     joules (M, 3, R, 6)   the same for energy
-    sizes (M, 5)          used lengths of batch, context, dense, chunk and before grids
+    sizes (M, 6)          used lengths of batch, context, dense, chunk and before grids, and of host
     batch (M, N), context (M, C), step_s, step_j (M, N, C)    decode step by batch and mean context
     dense (M, D), dense_s, dense_j (M, D)                     everything but attention, by rows of the batch
     chunk (M, P), before (M, B), prompt_s, prompt_j (M, P, B) attention of a prompt chunk after cached tokens
+    host_s, host_j (M, 2)                                     the host's work on prompts alone; what it adds to decodes
     """
 
     kind: NDArray[np.int64]
@@ -41,6 +42,8 @@ class OracleArrays(NamedTuple):
     before: NDArray[np.float64]
     prompt_s: NDArray[np.float64]
     prompt_j: NDArray[np.float64]
+    host_s: NDArray[np.float64]
+    host_j: NDArray[np.float64]
 
 
 @entry
@@ -107,16 +110,17 @@ def prompt_attention(o: OracleArrays, m: Int, tokens: Int, before: Int) -> tuple
 
 @kernel
 def tabulated(
-    o: OracleArrays, m: Int, step: NDArray[np.float64], dense: NDArray[np.float64], decodes: Int, contexts: Int,
-    new: Int, prompt: Int,
+    o: OracleArrays, m: Int, step: NDArray[np.float64], dense: NDArray[np.float64], host: NDArray[np.float64],
+    decodes: Int, contexts: Int, new: Int, prompt: Int,
 ) -> Int:  # fmt: skip
-    """A decode step, the growth of the dense operators by the prompt tokens, and the prompts' own attention."""
+    """A decode step, the growth of the dense operators by the prompt tokens, the prompts' attention and host work."""
     value = 0.0
     if decodes > 0:
         value = plane(o.batch[m], o.context[m], step, o.sizes[m, 0], o.sizes[m, 1], decodes, contexts / decodes)
     if new > 0:
         shared = line(o.dense[m], dense, o.sizes[m, 2], decodes) if decodes > 0 else 0.0
         value += max(0.0, line(o.dense[m], dense, o.sizes[m, 2], new + decodes) - shared) + prompt
+        value += host[1] if decodes > 0 else host[0]
     return value
 
 
@@ -127,7 +131,7 @@ def iteration_s(
     """Seconds of one iteration on machine m."""
     if o.kind[m] == AFFINE:
         return affine(o.rows[m], prefills, decodes, new, twice_pairs, contexts)
-    return tabulated(o, m, o.step_s[m], o.dense_s[m], decodes, contexts, new, prompt_s)
+    return tabulated(o, m, o.step_s[m], o.dense_s[m], o.host_s[m], decodes, contexts, new, prompt_s)
 
 
 @entry
@@ -137,4 +141,4 @@ def iteration_j(
     """Joules of one iteration on machine m."""
     if o.kind[m] == AFFINE:
         return affine(o.joules[m], prefills, decodes, new, twice_pairs, contexts)
-    return tabulated(o, m, o.step_j[m], o.dense_j[m], decodes, contexts, new, prompt_j)
+    return tabulated(o, m, o.step_j[m], o.dense_j[m], o.host_j[m], decodes, contexts, new, prompt_j)

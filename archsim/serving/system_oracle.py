@@ -44,11 +44,13 @@ class SystemOracle(LatencyOracle):
         step_s, step_j = _table([[self.decode(n, c) for c in contexts] for n in batches])
         dense_s, dense_j = _table([[self.dense(n) for n in rows]])
         prompt_s, prompt_j = _table([[self.prompt(n, before) for before in befores] for n in chunks])
+        host_s, host_j = _table([[self.host(beside_decodes=False), self.host(beside_decodes=True)]])
         grids = (np.array(grid, dtype=np.float64) for grid in (batches, contexts, rows, chunks, befores))
         batch, context, dense, chunk, before = grids
         return StepTables(
-            batch, context, step_s, step_j, dense, dense_s[0], dense_j[0], chunk, before, prompt_s, prompt_j
-        )
+            batch, context, step_s, step_j, dense, dense_s[0], dense_j[0], chunk, before, prompt_s, prompt_j,
+            host_s[0], host_j[0],
+        )  # fmt: skip
 
     def _context_grid(self, batches: Grid, longest: int) -> Grid:
         """Multiples of CONTEXT_GRID, halved where a step in the middle of an interval is not met."""
