@@ -1,0 +1,117 @@
+"""Kind `serving-measured`: latencies of a real vLLM server over a request stream, from operators of its GPU.
+
+The rows are those of `GPU_MODEL_summary.csv`, a statistic of TTFT, TPOT or latency each; the requests stand in
+`GPU_MODEL_requests.csv` beside it. They are served under `vllm-v1` on a machine whose kernels are fitted to operator
+timings of that GPU alone; nothing of the served run enters. The error of LLMServingSim 2.0, which the source states
+in the same table, names the group of a row.
+"""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archsim.config import load_model, load_system
+from archsim.serving.run import serve
+from archsim.serving.system_oracle import SystemOracle
+from archsim.validation.registry import KINDS
+from archsim.workload.traces import make_trace
+
+Row = dict[str, str]
+MODELS = {"Llama-3.1-8B": "llama3-8b"}
+BATCH_TOKENS, BLOCK_TOKENS = 2048, 16
+STATISTICS = {"Mean": None, "Median": 50, "P90": 90, "P95": 95, "P99": 99}
+
+
+@dataclass(frozen=True)
+class Server:
+    """How a GPU was served; blocks: of the KV cache as the server stated them, None: what fits."""
+
+    system: str
+    max_batch: int
+    blocks: int | None = None
+
+
+# vLLM 0.19 under LLMServingSim 2.0: max_num_seqs, and the KV blocks where they bind.
+SERVERS = {"RTXPRO6000": Server("rtx-pro-6000-1", 128), "RTX4090": Server("rtx4090-1", 256, 2588)}
+
+
+class _Machine(SystemOracle):
+    """A machine with the stated number of KV blocks."""
+
+    blocks: int | None = None
+
+    @property
+    def max_tokens(self) -> int:
+        return super().max_tokens if self.blocks is None else self.blocks * BLOCK_TOKENS
+
+
+@cache
+def served_ms(requests: Path, hardware: str, model: str) -> dict[str, NDArray[np.float64]]:
+    """TTFT, TPOT (over the tokens after the first) and latency of each request, milliseconds, in order of arrival."""
+    server = SERVERS[hardware]
+    with requests.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    arrival = np.array([float(row["arrival_s"]) for row in rows])
+    prompt, output = (np.array([int(row[f"{name}_tokens"]) for row in rows]) for name in ("prompt", "output"))
+    machine = _Machine(load_system(server.system), load_model(MODELS[model]))
+    machine.blocks = server.blocks
+    report = serve(
+        machine, None, make_trace(requests.stem, arrival, prompt, output), "vllm-v1",
+        max_batch=server.max_batch, max_batch_tokens=BATCH_TOKENS, block_tokens=BLOCK_TOKENS,
+    )  # fmt: skip
+    table = report.requests
+    assert table is not None
+    return {
+        "TTFT": (table.first_token_s - arrival) * 1e3,
+        "TPOT": (table.completed_s - table.first_token_s) / np.maximum(output - 1, 1) * 1e3,
+        "Latency": (table.completed_s - arrival) * 1e3,
+    }
+
+
+@KINDS.register("serving-measured")
+class ServingMeasured:
+    """Statistics of a served stream."""
+
+    truth = ("vllm_ms",)
+    describe = ("hardware", "model", "metric", "stat")
+
+    @staticmethod
+    def group_of(row: Row) -> dict[str, str]:
+        """Mean TTFT and TPOT by themselves, each with the other simulator's error."""
+        if row["stat"] != "Mean":
+            return {"hardware": row["hardware"], "metric": row["metric"], "stat": "percentiles"}
+        return {"hardware": row["hardware"], "metric": row["metric"], "stat": "Mean", "LLMServingSim": row["diff_pct"]}
+
+    def predict(
+        self, rows: list[Row], folder: Path, dataset: dict[str, Any]
+    ) -> tuple[dict[str, list[float | None]], list[str | None]]:
+        """Predictions and, per row, the reason why there is none."""
+        path = folder / dataset["results"]
+        requests = path.with_name(path.name.replace("_summary", "_requests"))
+        reasons = [_unsupported(row, requests) for row in rows]
+        found = [
+            None if reason else _statistic(served_ms(requests, row["hardware"], row["model"])[row["metric"]], row)
+            for row, reason in zip(rows, reasons, strict=True)
+        ]
+        return {"vllm_ms": found}, reasons
+
+
+def _statistic(values: NDArray[np.float64], row: Row) -> float:
+    rank = STATISTICS[row["stat"]]
+    return float(values.mean() if rank is None else np.percentile(values, rank))
+
+
+def _unsupported(row: Row, requests: Path) -> str | None:
+    for column, known in (("hardware", SERVERS), ("model", MODELS), ("stat", STATISTICS)):
+        if row[column] not in known:
+            return f"unknown {column} {row[column]!r}"
+    if row["metric"] not in ("TTFT", "TPOT", "Latency"):
+        return f"unknown metric {row['metric']!r}"
+    return None if requests.is_file() else f"no {requests.name} beside it"
