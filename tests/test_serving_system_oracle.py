@@ -62,6 +62,30 @@ def test_prompts_cost_no_less_beside_decodes() -> None:
         )
 
 
+# us a layer, Llama-3.1-8B, 2048 prompt tokens alone, 64 decodes of 512 or 4096 tokens, and both in one launch:
+# casys-kaist/LLMServingSim 5daddb2, profiler 1.0.0 (RTX PRO 6000, vLLM 0.19)
+PROMPT_US, LAUNCHES_US = 172.609, {512: (127.446, 452.013), 4096: (753.506, 1564.23)}
+
+
+@pytest.mark.parametrize("context", sorted(LAUNCHES_US))
+def test_decodes_in_one_launch_with_prompts_lose_what_was_measured(context: int) -> None:
+    model = archsim.load_model("llama3-8b")
+    served = SystemOracle(archsim.load_system("rtx-pro-6000-1"), model)
+    decodes_us, both_us = LAUNCHES_US[context]
+    measured_s = (both_us - PROMPT_US - decodes_us) * 1e-6 * model.layers
+    assert served.beside(64, context, 2048).seconds == pytest.approx(measured_s, rel=0.25)
+    chunks, contexts = [(1500, 0), (500, 300)], [context] * 64
+    tables = compile_oracles([served], 64, LONGEST)
+    assert _tabulated(tables, chunks, contexts)[0] == pytest.approx(
+        served.iteration(chunks, contexts).seconds, rel=0.02
+    )
+
+
+def test_libraries_without_measured_shared_launches_keep_them_apart() -> None:
+    served = SystemOracle(archsim.load_system("hgx-h100"), archsim.load_model("llama3-8b"))
+    assert served.beside(64, 1000, 2048).seconds == 0.0
+
+
 def test_every_batch_is_between_grid_points_near_it() -> None:
     for most in (1, 5, 64, 65, 100, 128, 256):
         grid = batch_grid(most)

@@ -38,6 +38,8 @@ class Operation:
     a_dtype: str = ""  # as in the operator; "" where only the element sizes are known
     b_dtype: str = ""
     compute: str = ""
+    decodes: int = 0  # attention: further requests in the launch, one new token each
+    decode_tokens: float = 0.0  # attention: tokens that each of them attends to
     causal: bool = True  # attention: whether a new token sees only those before it
     then: Operation | None = None
 

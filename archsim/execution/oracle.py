@@ -2,8 +2,10 @@
 
 A pure decode iteration of n requests is the scheduled decode step of batch n at their mean context. A prompt (or a
 chunk of one) adds its attention and the growth of the dense operators by its tokens: weights that a decode of the
-same iteration reads anyway are not read twice (Orca's selective batching). The serving framework's work on
-prompts comes on top of its work on the step, once an iteration.
+same iteration reads anyway are not read twice (Orca's selective batching). Where a GPU's library attends to prompts and
+decodes in one launch, the decodes are timed in it: the prompts' kernel does not split their keys and reads them once a
+query head, not once a group. The serving framework's work on prompts comes on top of its work on the step, once an
+iteration.
 
 Step times are simulated at contexts CONTEXT_GRID apart and taken as linear in between.
 """
@@ -19,8 +21,9 @@ from archsim.config.schemas.system import System
 from archsim.errors import InfeasibleError
 from archsim.execution.attention import AttentionModel, simulated_attention
 from archsim.execution.costing import Costing
-from archsim.execution.step import Step, simulate_pass
+from archsim.execution.step import Step, simulate_pass, simulate_shared_launch
 from archsim.mapping.capacity import check_fits, kv_room_bytes
+from archsim.mapping.plan import attends_in_one_launch
 from archsim.mapping.shard import ATTENTION
 
 CONTEXT_GRID = 128
@@ -45,7 +48,10 @@ class LatencyOracle:
     def __init__(self, system: System, model: Model, attention: AttentionModel = simulated_attention) -> None:
         self.system, self.model = system, model
         self._costing = Costing(system, attention, coprocess_limit=0.0)  # the memory belongs to the KV cache
+        self.one_launch = attends_in_one_launch(system)
         self._decode: dict[tuple[int, int], Work] = {}
+        self._attention: dict[tuple[int, int], Work] = {}  # of the decode steps
+        self._beside: dict[tuple[int, int, int], Work] = {}
         self._dense: dict[int, Work] = {}
         self._prompt: dict[tuple[int, int], Work] = {}
         self._host: dict[bool, Work] = {}
@@ -86,6 +92,8 @@ class LatencyOracle:
             shared, both = self.dense(count) if count else Work(0.0, 0.0), self.dense(new + count)
             parts = [self.prompt(tokens, before) for tokens, before in prefill_tokens]
             parts.append(self.host(beside_decodes=count > 0))
+            if count:
+                parts.append(self.beside(count, sum(decode_contexts) / count, new))
             seconds += max(0.0, both.seconds - shared.seconds) + sum(part.seconds for part in parts)
             joules += max(0.0, both.joules - shared.joules) + sum(part.joules for part in parts)
         return Work(seconds, joules)
@@ -102,7 +110,32 @@ class LatencyOracle:
         if key not in self._decode:
             step = simulate_pass(self._costing, self.model, "decode", count, 1, max(1, grid * CONTEXT_GRID))
             self._decode[key] = Work(step.seconds, step.joules)
+            self._attention[key] = _part(step, only=_ATTENTION)
         return self._decode[key]
+
+    def beside(self, count: int, context: float, new: int) -> Work:
+        """What the attention of a decode step takes more (or less) in one launch with `new` prompt tokens.
+
+        How many tokens of the prompts were cached before makes little difference to it and is left out.
+        """
+        if not self.one_launch:
+            return Work(0.0, 0.0)
+        below = int(context // CONTEXT_GRID)
+        low = self._beside_at(count, below, new)
+        share = context / CONTEXT_GRID - below
+        return low if share == 0.0 else _between(low, self._beside_at(count, below + 1, new), share)
+
+    def _beside_at(self, count: int, grid: int, new: int) -> Work:
+        new = _rounded(new)
+        key = (count, grid, new)
+        if key not in self._beside:
+            self._decode_at(count, grid)
+            step = simulate_shared_launch(self._costing, self.model, new, count, max(1, grid * CONTEXT_GRID))
+            shared, prompt, decodes = _part(step, only=_ATTENTION), self.prompt(new, 0), self._attention[count, grid]
+            self._beside[key] = Work(
+                shared.seconds - prompt.seconds - decodes.seconds, shared.joules - prompt.joules - decodes.joules
+            )
+        return self._beside[key]
 
     def dense(self, tokens: int) -> Work:
         """Every operator but attention for `tokens` rows; long batches interpolate between multiples of PROMPT_GRID."""
@@ -116,8 +149,7 @@ class LatencyOracle:
 
     def prompt(self, tokens: int, before: int) -> Work:
         """Attention of one prompt chunk of `tokens` after `before` cached ones, rounded up to the grid when long."""
-        if tokens > PROMPT_GRID:
-            tokens = -(-tokens // PROMPT_GRID) * PROMPT_GRID
+        tokens = _rounded(tokens)
         before = -(-before // PROMPT_GRID) * PROMPT_GRID
         key = (tokens, before)
         if key not in self._prompt:
@@ -133,6 +165,10 @@ class LatencyOracle:
             added = Work(prompts.seconds - decodes.seconds, prompts.joules - decodes.joules)
             self._host[beside_decodes] = added if beside_decodes else prompts
         return self._host[beside_decodes]
+
+
+def _rounded(tokens: int) -> int:
+    return tokens if tokens <= PROMPT_GRID else -(-tokens // PROMPT_GRID) * PROMPT_GRID
 
 
 def _between(low: Work, high: Work, share: float) -> Work:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from archsim.config.schemas.model import Model
 from archsim.execution.costing import CostedTask, Costing
 from archsim.execution.tasks import OUTSIDE_LAYERS, Schedule, TaskTableBuilder
-from archsim.mapping.plan import PimAttention, Plan, PlannedTask, Transfer, make_plan
+from archsim.mapping.plan import Compute, PimAttention, Plan, PlannedTask, Transfer, make_plan
 from archsim.mapping.spill import add_fetch
 from archsim.results import OperatorResult
 from archsim.workload import build_graph
@@ -87,6 +87,22 @@ def _planned(
     plan = make_plan(system, model, graph)
     add_fetch(plan, costing.spill, -(-batch // system.mapping.data_parallel), context_tokens)
     return plan, parts
+
+
+def simulate_shared_launch(costing: Costing, model: Model, new_tokens: int, decodes: int, context_tokens: int) -> Step:
+    """A prefill of one prompt whose attention launches also hold `decodes` requests that attend to `context_tokens`."""
+    plan, _ = _planned(costing, model, "prefill", 1, new_tokens, new_tokens, logits=False)
+    own = -(-decodes // costing.system.mapping.data_parallel)
+    plan.tasks = [_joined(task, own, context_tokens) for task in plan.tasks]
+    return run_step(plan, costing.cost(plan))
+
+
+def _joined(task: PlannedTask, decodes: int, context_tokens: int) -> PlannedTask:
+    work = task.work
+    if not isinstance(work, Compute) or work.operation.kind != "attention":
+        return task
+    operation = replace(work.operation, decodes=decodes, decode_tokens=float(context_tokens))
+    return replace(task, work=replace(work, operation=operation))
 
 
 class DecodeSteps:

@@ -145,6 +145,16 @@ def timed_by_kernels(system: System, unit: str) -> bool:
     return found.type == "gpu" and found.device.timing.model == "kernels"
 
 
+def attends_in_one_launch(system: System) -> bool:
+    """Whether the prompts and the decodes of an iteration share the launches of attention."""
+    rules = system.mapping
+    homes = {rules.prefill_attention or rules.main, rules.decode_attention or rules.main}
+    found = system.units[rules.main]
+    if homes != {rules.main} or rules.sub_batches > 1 or found.type != "gpu":
+        return False
+    return found.device.timing.model == "kernels" and found.device.timing.one_launch
+
+
 def fuses_attention(system: System, unit: str) -> bool:
     """Whether a unit runs score, softmax and context as one operation without storing the scores."""
     found = system.units[unit]

@@ -12,10 +12,12 @@ from archsim.serving.oracle_kernels import AFFINE, ASK, TABLES, OracleArrays
 
 _AXES = {
     "batch": 0, "context": 1, "dense": 2, "chunk": 3, "before": 4, "host_s": 5,
+    "shared_new": 6, "shared_batch": 7,
 }  # fmt: skip
 _SHAPES = {
     "batch": (0,), "context": (1,), "step_s": (0, 1), "step_j": (0, 1), "dense": (2,), "dense_s": (2,), "dense_j": (2,),
     "chunk": (3,), "before": (4,), "prompt_s": (3, 4), "prompt_j": (3, 4), "host_s": (5,), "host_j": (5,),
+    "shared_new": (6,), "shared_batch": (7,), "shared_s": (6, 7, 1), "shared_j": (6, 7, 1),
 }  # fmt: skip
 
 

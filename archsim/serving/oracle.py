@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -101,7 +101,7 @@ class AffineOracle:
     @property
     def has_energy(self) -> bool:
         """Whether any joule coefficient is given."""
-        return any(getattr(self, field.name) for field in fields(self) if field.name.endswith("_j"))
+        return any(getattr(self, term.name) for term in fields(self) if term.name.endswith("_j"))
 
     def rows(self) -> Rows:
         """Coefficients of seconds, shape (3, R, 6), see `oracle_kernels`."""
@@ -143,6 +143,9 @@ class StepTables:
     dense (D,), dense_s (D,)                     every operator but attention, by tokens in the iteration
     chunk (P,), before (B,), prompt_s (P, B)     attention of a prompt chunk after so many cached tokens
     host_s (2,)                                  the host's work on prompts alone, and what it adds beside decodes
+    shared_new (T,), shared_batch (M,), shared_s (T, M, C)
+                                                 what attention of decodes takes more beside so many prompt tokens;
+                                                 empty: nothing
     *_j                                          the same in joules, zeros if unknown
     """
 
@@ -159,6 +162,10 @@ class StepTables:
     prompt_j: Rows
     host_s: Rows
     host_j: Rows
+    shared_new: Rows = field(default_factory=lambda: np.zeros(0))
+    shared_batch: Rows = field(default_factory=lambda: np.zeros(0))
+    shared_s: Rows = field(default_factory=lambda: np.zeros((0, 0, 0)))
+    shared_j: Rows = field(default_factory=lambda: np.zeros((0, 0, 0)))
 
 
 @runtime_checkable

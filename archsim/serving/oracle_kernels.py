@@ -20,11 +20,13 @@ class OracleArrays(NamedTuple):
     kind (M,)             AFFINE, TABLES or ASK
     rows (M, 3, R, 6)     seconds, per phase; the last row whose FROM is at most the decodes of the iteration counts
     joules (M, 3, R, 6)   the same for energy
-    sizes (M, 6)          used lengths of batch, context, dense, chunk and before grids, and of host
+    sizes (M, 8)          used lengths of batch, context, dense, chunk and before grids, of host and the shared grids
     batch (M, N), context (M, C), step_s, step_j (M, N, C)    decode step by batch and mean context
     dense (M, D), dense_s, dense_j (M, D)                     everything but attention, by rows of the batch
     chunk (M, P), before (M, B), prompt_s, prompt_j (M, P, B) attention of a prompt chunk after cached tokens
     host_s, host_j (M, 2)                                     the host's work on prompts alone; what it adds to decodes
+    shared_new (M, T), shared_batch (M, N), shared_s, shared_j (M, T, N, C)    what attention of decodes takes more in
+                                                              one launch with so many prompt tokens
     """
 
     kind: NDArray[np.int64]
@@ -44,6 +46,10 @@ class OracleArrays(NamedTuple):
     prompt_j: NDArray[np.float64]
     host_s: NDArray[np.float64]
     host_j: NDArray[np.float64]
+    shared_new: NDArray[np.float64]
+    shared_batch: NDArray[np.float64]
+    shared_s: NDArray[np.float64]
+    shared_j: NDArray[np.float64]
 
 
 @entry
@@ -109,9 +115,22 @@ def prompt_attention(o: OracleArrays, m: Int, tokens: Int, before: Int) -> tuple
 
 
 @kernel
+def beside(o: OracleArrays, m: Int, shared: NDArray[np.float64], decodes: Int, context: float, new: Int) -> Int:
+    """What attention of `decodes` requests takes more in one launch with `new` prompt tokens."""
+    if o.sizes[m, 6] == 0:
+        return 0.0
+    t, share = segment(o.shared_new[m], o.sizes[m, 6], new)
+    low = plane(o.shared_batch[m], o.context[m], shared[t], o.sizes[m, 7], o.sizes[m, 1], decodes, context)
+    if share == 0.0:
+        return low
+    high = plane(o.shared_batch[m], o.context[m], shared[t + 1], o.sizes[m, 7], o.sizes[m, 1], decodes, context)
+    return low + share * (high - low)
+
+
+@kernel
 def tabulated(
     o: OracleArrays, m: Int, step: NDArray[np.float64], dense: NDArray[np.float64], host: NDArray[np.float64],
-    decodes: Int, contexts: Int, new: Int, prompt: Int,
+    shared_launch: NDArray[np.float64], decodes: Int, contexts: Int, new: Int, prompt: Int,
 ) -> Int:  # fmt: skip
     """A decode step, the growth of the dense operators by the prompt tokens, the prompts' attention and host work."""
     value = 0.0
@@ -121,6 +140,8 @@ def tabulated(
         shared = line(o.dense[m], dense, o.sizes[m, 2], decodes) if decodes > 0 else 0.0
         value += max(0.0, line(o.dense[m], dense, o.sizes[m, 2], new + decodes) - shared) + prompt
         value += host[1] if decodes > 0 else host[0]
+        if decodes > 0:
+            value += beside(o, m, shared_launch, decodes, contexts / decodes, new)
     return value
 
 
@@ -131,7 +152,7 @@ def iteration_s(
     """Seconds of one iteration on machine m."""
     if o.kind[m] == AFFINE:
         return affine(o.rows[m], prefills, decodes, new, twice_pairs, contexts)
-    return tabulated(o, m, o.step_s[m], o.dense_s[m], o.host_s[m], decodes, contexts, new, prompt_s)
+    return tabulated(o, m, o.step_s[m], o.dense_s[m], o.host_s[m], o.shared_s[m], decodes, contexts, new, prompt_s)
 
 
 @entry
@@ -141,4 +162,4 @@ def iteration_j(
     """Joules of one iteration on machine m."""
     if o.kind[m] == AFFINE:
         return affine(o.joules[m], prefills, decodes, new, twice_pairs, contexts)
-    return tabulated(o, m, o.step_j[m], o.dense_j[m], o.host_j[m], decodes, contexts, new, prompt_j)
+    return tabulated(o, m, o.step_j[m], o.dense_j[m], o.host_j[m], o.shared_j[m], decodes, contexts, new, prompt_j)

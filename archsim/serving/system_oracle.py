@@ -1,8 +1,9 @@
 """The latency oracle of a described machine, compiled once into tables for the event loop.
 
 A decode step is tabulated at every batch up to DENSE_BATCHES (kernels make it jump), then at multiples of 8 and one
-more; contexts are refined until the middle of each interval is met within TOLERANCE. What is in between is linear. Over
-random iterations a decode step stays within 0.5 % of the full evaluation, one with prompts within 2 % (tested).
+more; contexts are refined until the middle of each interval is met within TOLERANCE. What decodes lose by sharing the
+launch of attention with prompts is nearly linear, so a coarse table holds it. What is in between is linear. Over random
+iterations a decode step stays within 0.5 % of the full evaluation, one with prompts within 2 % (tested).
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from archsim.serving.oracle import StepTables
 
 DENSE_BATCHES = 64
 TOLERANCE = 2e-3
+SHARED_BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+SHARED_TOKENS = (PROMPT_GRID, 512, 2048, 8192)
 MOST_TOKENS = 8192  # of one iteration: what is longer is extrapolated
 Grid = list[int]
 
@@ -49,8 +52,15 @@ class SystemOracle(LatencyOracle):
         batch, context, dense, chunk, before = grids
         return StepTables(
             batch, context, step_s, step_j, dense, dense_s[0], dense_j[0], chunk, before, prompt_s, prompt_j,
-            host_s[0], host_j[0],
+            host_s[0], host_j[0], *(self._shared_launches(batches[-1], contexts) if self.one_launch else ()),
         )  # fmt: skip
+
+    def _shared_launches(self, most: int, contexts: Grid) -> tuple[NDArray[np.float64], ...]:
+        """The last four fields of `StepTables`."""
+        counts = [n for n in SHARED_BATCHES if n < most] + [most]
+        tables = [_table([[self.beside(n, c, new) for c in contexts] for n in counts]) for new in SHARED_TOKENS]
+        seconds, joules = (np.stack(column) for column in zip(*tables, strict=True))
+        return np.array(SHARED_TOKENS, dtype=np.float64), np.array(counts, dtype=np.float64), seconds, joules
 
     def _context_grid(self, batches: Grid, longest: int) -> Grid:
         """Multiples of CONTEXT_GRID, halved where a step in the middle of an interval is not met."""

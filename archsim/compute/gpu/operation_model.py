@@ -71,6 +71,7 @@ def operator_of(machine: Machine, op: Operation) -> GpuOperator:
         return Attention(
             op.requests, op.new_tokens, past, kv_heads * group, kv_heads, int(op.k),
             Operand(_float_name(machine, op.a_bytes)), Operand(_kv_name(op.b_bytes)), "fp16",
+            op.decodes, op.decode_tokens,
         )  # fmt: skip
     if op.kind == "experts":
         a, b, c, compute = _operands(machine, op)

@@ -190,3 +190,8 @@ class GpuKernels(Preset):
     decode: DecodeKernel
     moe: MoeKernel
     vector: dict[VectorName, VectorKernel] = Field(min_length=1)
+
+    @property
+    def one_launch(self) -> bool:
+        """Whether prompts and decodes of an iteration attend in one launch: where such launches were measured."""
+        return self.mixed != MixedKernel()
