@@ -10,6 +10,7 @@ from archsim.compute import Operation, time_operation
 from archsim.config import load, load_model, load_system
 from archsim.config.schemas.launch import Launch
 from archsim.cost.evaluation import evaluate
+from archsim.execution.costing import Costing
 from archsim.execution.launch import (
     ELEMENTWISE,
     ILP_CANDIDATES,
@@ -21,7 +22,9 @@ from archsim.execution.launch import (
     shapes,
     step_fixed_s,
 )
+from archsim.execution.step import simulate_pass
 from archsim.validation.papers.mononn import GPUS, bert_pass
+from archsim.workload.operator import Phase
 
 LAYER = [
     Operation("gemm", 32, 10240, 8192), Operation("attention", 8, 1024, 128, count=256, requests=32),
@@ -188,3 +191,21 @@ def test_routed_experts_are_one_kernel_that_reads_every_touched_expert_once() ->
     found = evaluate(load_system("hgx-h100", ("units.gpu.count=2",)), narrow, 32, 256, 2)
     assert found.energy.breakdown["gpu.convert"] > 0
     assert found.latency.tpot_s < report.latency.tpot_s
+
+
+def test_a_pass_with_windowed_layers_lies_between_all_and_none() -> None:
+    machine = load_system("hgx-h100", ("units.gpu.count=2",))
+
+    def step_s(*keys: str, context: int = 8000, new: int = 1) -> float:
+        model = load_model("llama3-8b", ("max_positions=100000", *keys))
+        phase: Phase = "decode" if new == 1 else "prefill"
+        return simulate_pass(Costing.of(machine), model, phase, 8 if new == 1 else 1, new, context).seconds
+
+    window = "attention_window=512"
+    for new in (1, 8000):
+        full, half, all_ = (step_s(new=new), step_s(window, "windowed_layers=16", new=new),
+                            step_s(window, "windowed_layers=32", new=new))  # fmt: skip
+        assert half == pytest.approx((full + all_) / 2)
+        assert all_ < half < full
+    assert step_s(window, "windowed_layers=32") == pytest.approx(step_s(context=512))
+    assert step_s(window, "windowed_layers=32", context=500) == step_s(context=500)

@@ -238,3 +238,31 @@ def test_weights_and_cache_match_the_attacc_simulator(reference_dir: Path) -> No
         # LLaMA: 8/3 x 8192 columns are 21845.33 there, a whole number here
         tolerance = 2e-5 if row["model"].startswith("LLAMA") else 1e-8
         assert ours == pytest.approx(float(row["required_cap_B"]), rel=tolerance)
+
+
+def test_a_window_bounds_what_a_token_attends_to() -> None:
+    model = _model(attention_window=64, windowed_layers=2)
+    one = build_graph(model, "decode", 3, 1, 1000, window=64)
+    assert one.nodes["score"]["operator"] == build_graph(model, "decode", 3, 1, 64).nodes["score"]["operator"]
+    prompt = build_graph(model, "prefill", 3, 1000, 1000, window=64).nodes["score"]["operator"]
+    assert prompt.count == 3 * model.key_value_heads * 16  # blocks of 64 queries, the last one not full
+    assert (prompt.m * model.key_value_heads // model.heads, prompt.n) == (64, 127)
+
+
+def test_windowed_layers_keep_their_window_only() -> None:
+    plain, mixed = _model(), _model(attention_window=64, windowed_layers=2)
+    token = plain.kv_bytes(1) / plain.layers
+    assert mixed.kv_bytes(50) == plain.kv_bytes(50)
+    assert mixed.kv_bytes(1000) == pytest.approx(token * ((plain.layers - 2) * 1000 + 2 * 64))
+
+
+def test_what_a_checkpoint_does_not_quantise_is_read_as_activations() -> None:
+    """gpt-oss-120b's published checkpoint has 60.8 GiB."""
+    model = load_model("gpt-oss-120b")
+    assert model.weight_bytes == pytest.approx(60.8 * 2**30, rel=5e-3)
+    graph = build_graph(model, "decode", 1000, 1, 10)
+    assert _total(graph, "weight_bytes") == pytest.approx(
+        model.weight_bytes - model.vocab * model.hidden * 2, rel=1e-9
+    )  # all but the input table
+    named = {name: graph.nodes[name]["operator"].b_dtype for name in ("qkv", "attention_out", "router", "ffn_up")}
+    assert named == {"qkv": "bf16", "attention_out": "bf16", "router": "bf16", "ffn_up": "mxfp4"}

@@ -120,7 +120,8 @@ class Evaluation:
     def _decode_steps(self) -> DecodeSteps | None:
         """What decode steps of all KV lengths share, where attention runs in memory."""
         home = self.system.mapping.decode_attention
-        if home is None or not self.system.units[home].in_memory or self._spill != NO_SPILL:
+        windowed = self.model.windowed_layers > 0
+        if home is None or not self.system.units[home].in_memory or self._spill != NO_SPILL or windowed:
             return None
         costing = Costing(self.system, self.attention, self._coprocess_limit)
         return DecodeSteps(costing, self.model, self.request.batch)
@@ -264,7 +265,7 @@ def _components(step: Step) -> dict[str, float]:
 
 
 def _ffn_weight_bytes(model: Model) -> float:
-    return model.layers * model.ffn_weights * model.weight_element_bytes
+    return model.layers * model.ffn_weights * model.part_element_bytes("ffn")
 
 
 def _with_ffn_weights(found: Capacity, system: System, size_bytes: float) -> Capacity:

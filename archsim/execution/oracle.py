@@ -28,6 +28,7 @@ from archsim.mapping.shard import ATTENTION
 
 CONTEXT_GRID = 128
 PROMPT_GRID = 32
+NOMINAL_TOKENS = 4096  # of a request, where the room for the KV cache depends on it
 _ATTENTION = (*ATTENTION, "attention")
 HOST = ("framework",)  # the one task of a plan that is no operator
 
@@ -62,13 +63,13 @@ class LatencyOracle:
 
     @cached_property
     def kv_bytes_per_token(self) -> float:
-        """Bytes of KV cache of one token, all layers."""
-        return self.model.kv_bytes(1)
+        """Bytes of KV cache of one token, all layers; with windowed layers the mean over NOMINAL_TOKENS."""
+        return self.model.kv_bytes(NOMINAL_TOKENS) / NOMINAL_TOKENS
 
     @cached_property
     def kv_capacity_bytes(self) -> float:
         """Bytes for the KV cache: the memory decode attention runs from, less what else it holds."""
-        return kv_room_bytes(self.system, self.model, min(self.model.max_positions, 4096))
+        return kv_room_bytes(self.system, self.model, min(self.model.max_positions, NOMINAL_TOKENS))
 
     @cached_property
     def max_tokens(self) -> int:

@@ -284,5 +284,5 @@ class Costs:
         if operator.kind == "gather":
             model = self.work.model
             rows = model.vocab + (model.max_positions if model.learned_positions else 0)
-            return rows * model.hidden * model.weight_element_bytes
+            return rows * model.hidden * model.part_element_bytes("embeddings")
         return operator.weight_bytes

@@ -67,14 +67,31 @@ def simulate_pass(
 ) -> Step:
     """One pass of `batch` equal requests through the model.
 
-    Data-parallel groups and sub-batches share the batch out evenly; the largest share is timed.
+    Data-parallel groups and sub-batches share the batch out evenly; the largest share is timed. Layers follow one
+    another, so a pass through layers with and without an attention window is the weighted mean of two of one kind.
     """
-    plan, parts = _planned(costing, model, phase, batch, new_tokens, context_tokens, logits)
-    return run_step(plan, costing.cost(plan), parts)
+
+    def run(window: int | None) -> Step:
+        plan, parts = _planned(costing, model, phase, batch, new_tokens, context_tokens, logits, window)
+        return run_step(plan, costing.cost(plan), parts)
+
+    share = model.windowed_layers / model.layers
+    if model.attention_window is None or context_tokens <= model.attention_window:
+        return run(None)
+    if share == 1.0:
+        return run(model.attention_window)
+    return mean_step([run(None), run(model.attention_window)], np.array([1.0 - share, share]))
 
 
 def _planned(
-    costing: Costing, model: Model, phase: Phase, batch: int, new_tokens: int, context_tokens: int, logits: bool = True
+    costing: Costing,
+    model: Model,
+    phase: Phase,
+    batch: int,
+    new_tokens: int,
+    context_tokens: int,
+    logits: bool = True,
+    window: int | None = None,
 ) -> tuple[Plan, int]:
     """The plan of one share of a pass, and how many sub-batches run it."""
     system = costing.system
@@ -82,7 +99,7 @@ def _planned(
     parts = min(system.mapping.sub_batches, batch) if phase == "decode" else 1
     graph = build_graph(
         model, phase, -(-batch // (system.mapping.data_parallel * parts)), new_tokens, context_tokens,
-        logits=logits and not slips, embedding=not slips, fuse_gate=not slips,
+        logits=logits and not slips, embedding=not slips, fuse_gate=not slips, window=window,
     )  # fmt: skip
     plan = make_plan(system, model, graph)
     add_fetch(plan, costing.spill, -(-batch // system.mapping.data_parallel), context_tokens)

@@ -38,7 +38,7 @@ def requirements(system: System, model: Model, batch: int, input_len: int, outpu
     places = Places.of(system, "decode")
     contents: dict[str, dict[str, float]] = {_home(system, name): {} for name in system.units}
     slips = system.mapping.reference_slips
-    weights = model.layers * model.layer_weights * model.weight_element_bytes if slips else model.weight_bytes
+    weights = model.layers * model.layer_weight_bytes if slips else model.weight_bytes
     main = contents[_home(system, places.main)]
     main["weights"] = weights * places.groups
     if not slips:

@@ -307,8 +307,8 @@ class _Planner:
         operation = shard(score, devices // self._places.groups, self._model.key_value_heads, self._slips)
         kernel = replace(
             operation, kind="attention", flop=0.0, requests=score.count // self._model.key_value_heads,
-            new_tokens=int(self._graph.graph["new_tokens"]), causal=self._model.architecture == "decoder",
-            c_bytes=operation.a_bytes,
+            new_tokens=score.m * self._model.key_value_heads // self._model.heads, c_bytes=operation.a_bytes,
+            causal=self._model.architecture == "decoder",
         )  # fmt: skip
         return Compute(unit, kernel, devices)
 

@@ -63,7 +63,7 @@ def add_fetch(plan: Plan, spill: Spill, requests: int, context_tokens: int) -> N
     if spill == NO_SPILL:
         return
     places = Places.of(system, plan.phase)
-    moved = spill.weights * model.layer_weights * model.weight_element_bytes
+    moved = spill.weights * model.layer_weight_bytes
     if plan.phase == "decode":
         moved += spill.kv * requests * model.kv_bytes(context_tokens) / model.layers
     name, links = _connection(system)

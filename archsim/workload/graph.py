@@ -17,7 +17,7 @@ from typing import TypedDict
 
 import networkx as nx
 
-from archsim.config.schemas.model import Model
+from archsim.config.schemas.model import Model, Part
 from archsim.errors import UsageError
 from archsim.workload.experts import expert_load
 from archsim.workload.operator import Operator, OperatorKind, Phase
@@ -34,6 +34,7 @@ class Pass:
     context_tokens: int
     causal: bool
     fuse_gate: bool
+    window: int | None
 
     @property
     def rows(self) -> int:
@@ -52,6 +53,7 @@ def build_graph(
     causal: bool = False,
     embedding: bool = True,
     fuse_gate: bool = True,
+    window: int | None = None,
 ) -> nx.DiGraph[str]:
     """The operators of one forward pass; nodes are operator names with attribute `operator`, edges are data flow.
 
@@ -61,12 +63,13 @@ def build_graph(
     causal          count only the unmasked products of score, softmax and context (`Operator.fill`)
     embedding       include the gather from the embedding table
     fuse_gate       gate and up projection of a gated unit as one gemm of double width, else ffn_gate and ffn_up
+    window          tokens, itself included, that a token attends to in this layer; none: all before it
 
     graph.graph holds model (its name), phase, layers, batch, new_tokens, context_tokens. Operators of a layer have
     `repeat` = layers: the layer is in the graph once. Raises UsageError for sizes that make no sense.
     """
     _check(model, phase, batch, new_tokens, context_tokens)
-    work = Pass(model, phase, batch, new_tokens, context_tokens, causal, fuse_gate)
+    work = Pass(model, phase, batch, new_tokens, context_tokens, causal, fuse_gate, window)
     graph: nx.DiGraph[str] = nx.DiGraph(
         model=model.name, phase=phase, layers=model.layers, batch=batch, new_tokens=new_tokens,
         context_tokens=context_tokens,
@@ -103,12 +106,12 @@ def _add(graph: nx.DiGraph[str], operator: Operator, inputs: tuple[str, ...]) ->
     return (operator.name,)
 
 
-def _gemm(work: Pass, name: str, m: int, k: int, n: int, count: int = 1, fill: float = 1.0) -> Operator:
+def _gemm(work: Pass, name: str, part: Part, m: int, k: int, n: int, count: int = 1, fill: float = 1.0) -> Operator:
     model = work.model
     activation = model.activation_element_bytes
     return Operator(
-        name, "gemm", work.phase, m=m, n=n, k=k, count=count, repeat=model.layers,
-        a_bytes=activation, b_bytes=model.weight_element_bytes, c_bytes=activation, fill=fill, **_dtypes(model),
+        name, "gemm", work.phase, m=m, n=n, k=k, count=count, repeat=model.layers, a_bytes=activation,
+        b_bytes=model.part_element_bytes(part), c_bytes=activation, fill=fill, **_dtypes(model, part),
     )  # fmt: skip
 
 
@@ -118,9 +121,10 @@ class _Dtypes(TypedDict):
     compute: str
 
 
-def _dtypes(model: Model) -> _Dtypes:
-    """Names of the dtypes of a product with weights."""
-    return {"a_dtype": model.activation_dtype, "b_dtype": model.weight_dtype, "compute": model.compute_dtype or ""}
+def _dtypes(model: Model, part: Part) -> _Dtypes:
+    """Names of the dtypes of a product with weights of `part`; what is not quantised computes as it is stored."""
+    compute = "" if part in model.unquantized else model.compute_dtype or ""
+    return {"a_dtype": model.activation_dtype, "b_dtype": model.part_dtype(part), "compute": compute}
 
 
 def _elementwise(
@@ -137,7 +141,7 @@ def _add_embedding(graph: nx.DiGraph[str], work: Pass) -> tuple[str, ...]:
     model = work.model
     gather = Operator(
         "embedding", "gather", work.phase, m=work.rows, n=model.hidden, k=1, count=1, repeat=1,
-        a_bytes=model.weight_element_bytes, b_bytes=0.0, c_bytes=model.activation_element_bytes,
+        a_bytes=model.part_element_bytes("embeddings"), b_bytes=0.0, c_bytes=model.activation_element_bytes,
         inputs=2 if model.learned_positions else 1,
     )  # fmt: skip
     last = _add(graph, gather, ())
@@ -154,7 +158,8 @@ def _add_logits(graph: nx.DiGraph[str], work: Pass, last: tuple[str, ...]) -> No
     activation = model.activation_element_bytes
     head = Operator(
         "lm_head", "gemm", work.phase, m=rows, n=model.vocab, k=model.hidden, count=1, repeat=1,
-        a_bytes=activation, b_bytes=model.weight_element_bytes, c_bytes=activation, **_dtypes(model),
+        a_bytes=activation, b_bytes=model.part_element_bytes("embeddings"), c_bytes=activation,
+        **_dtypes(model, "embeddings"),
     )  # fmt: skip
     _add(graph, head, last)
 
@@ -178,7 +183,7 @@ def _add_attention(graph: nx.DiGraph[str], work: Pass, entry: tuple[str, ...]) -
     last = _add(graph, _qkv(work), entry)
     for operator in _attention_core(work):
         last = _add(graph, operator, last)
-    projection = _gemm(work, "attention_out", work.rows, model.heads * model.head_size, model.hidden)
+    projection = _gemm(work, "attention_out", "attention", work.rows, model.heads * model.head_size, model.hidden)
     return _add(graph, projection, last)
 
 
@@ -194,18 +199,19 @@ def _qkv(work: Pass) -> Operator:
     activation, cache = model.activation_element_bytes, _kv_element_bytes(model)
     return Operator(
         "qkv", "gemm", work.phase, m=work.rows, n=(heads + 2 * kv_heads) * size, k=model.hidden, count=1,
-        repeat=model.layers, a_bytes=activation, b_bytes=model.weight_element_bytes,
-        c_bytes=(heads * activation + 2 * kv_heads * cache) / (heads + 2 * kv_heads), **_dtypes(model),
+        repeat=model.layers, a_bytes=activation, b_bytes=model.part_element_bytes("attention"),
+        c_bytes=(heads * activation + 2 * kv_heads * cache) / (heads + 2 * kv_heads), **_dtypes(model, "attention"),
     )  # fmt: skip
 
 
 def _attention_core(work: Pass) -> tuple[Operator, Operator, Operator]:
     """Score, softmax, context: queries that share a key/value head (heads / kv_heads) are rows of one product."""
-    model, length = work.model, work.context_tokens
-    rows = model.heads // model.key_value_heads * work.new_tokens
-    count = model.key_value_heads * work.batch
+    model = work.model
+    blocks, new, length = _attention_blocks(work)
+    rows = model.heads // model.key_value_heads * new
+    count = model.key_value_heads * work.batch * blocks
     activation, cache = model.activation_element_bytes, _kv_element_bytes(model)
-    fill = causal_fill(work.new_tokens, length) if work.causal and model.architecture == "decoder" else 1.0
+    fill = causal_fill(new, length) if work.causal and model.architecture == "decoder" else 1.0
 
     def core(name: OperatorKind, n: int, k: int, b_bytes: float) -> Operator:
         return Operator(
@@ -215,6 +221,17 @@ def _attention_core(work: Pass) -> tuple[Operator, Operator, Operator]:
 
     size = model.head_size
     return core("score", length, size, cache), core("softmax", length, 1, 0.0), core("context", size, length, cache)
+
+
+def _attention_blocks(work: Pass) -> tuple[int, int, int]:
+    """Blocks per request, new tokens of each, and the keys a block attends to.
+
+    With a window, kernels take blocks of queries and all keys that any query of a block sees.
+    """
+    if work.window is None:
+        return 1, work.new_tokens, work.context_tokens
+    new = min(work.new_tokens, work.window)
+    return -(-work.new_tokens // new), new, min(work.context_tokens, work.window + new - 1)
 
 
 def causal_fill(new_tokens: int, context_tokens: int) -> float:
@@ -231,7 +248,7 @@ def _add_feed_forward(graph: nx.DiGraph[str], work: Pass, entry: tuple[str, ...]
     if model.experts is None:
         return _add_block(graph, work, entry, "", model.ffn_hidden, work.rows, 1, 1.0)
     experts = model.experts
-    routed = _add(graph, _gemm(work, "router", work.rows, model.hidden, experts.count), entry)
+    routed = _add(graph, _gemm(work, "router", "router", work.rows, model.hidden, experts.count), entry)
     load = expert_load(work.rows, experts.count, experts.active)
     ends = _add_block(graph, work, routed, "", model.ffn_hidden, load.rows_per_expert, load.experts, load.fill)
     if experts.shared:
@@ -251,9 +268,9 @@ def _add_block(
     n = 2 * width if gated and work.fuse_gate else width
     ups: tuple[str, ...] = ()
     for name in names:
-        ups += _add(graph, _gemm(work, prefix + name, m, model.hidden, n, count, fill), entry)
+        ups += _add(graph, _gemm(work, prefix + name, "ffn", m, model.hidden, n, count, fill), entry)
     rows = round(m * count * fill)
     inputs = 2 if gated else 1
     unit = _elementwise(work, prefix + "activation", "activation", rows, width, inputs, model.activation)
     last = _add(graph, unit, ups)
-    return _add(graph, _gemm(work, prefix + "ffn_down", m, width, model.hidden, count, fill), last)
+    return _add(graph, _gemm(work, prefix + "ffn_down", "ffn", m, width, model.hidden, count, fill), last)

@@ -7,7 +7,7 @@ from typing import cast
 
 from archsim.compute.gpu.energy import powered, work_of
 from archsim.compute.gpu.machine import Machine, compute_name, machine_of
-from archsim.compute.gpu.operators import STORED_BITS, Attention, Gemm, GpuOperator, Moe, Operand, Vector
+from archsim.compute.gpu.operators import BLOCK_SCALES, STORED_BITS, Attention, Gemm, GpuOperator, Moe, Operand, Vector
 from archsim.compute.gpu.precision import serving_dtype, slots
 from archsim.compute.gpu.result import KernelTime
 from archsim.compute.gpu.time import gpu_operator_time
@@ -20,6 +20,7 @@ from archsim.errors import ConfigError
 
 _CACHED_OPERATIONS = 1 << 16
 _FIXED = ("launch", "fill")
+PADDED_INTER = 128  # kernels for block formats and weight-only kernels pad an expert's width to their tile
 _INTEGERS = {0.125: "int1", 0.25: "int2", 0.5: "int4", 1.0: "int8"}
 _VECTORS: dict[str, VectorName] = {"softmax": "softmax", "norm": "norm", "add": "add", "gather": "embedding"}
 
@@ -76,7 +77,8 @@ def operator_of(machine: Machine, op: Operation) -> GpuOperator:
     if op.kind == "experts":
         a, b, c, compute = _operands(machine, op)
         matrices = 3 if op.inputs == 2 else 2
-        return Moe(op.requests, op.k, op.n, (float(op.m),) * op.count, matrices, a, b, c, compute)
+        inter = op.n if not b.slots and b.dtype not in BLOCK_SCALES else -(-op.n // PADDED_INTER) * PADDED_INTER
+        return Moe(op.requests, op.k, inter, (float(op.m),) * op.count, matrices, a, b, c, compute)
     if op.kind == "activation":
         name: VectorName = "activation" if op.inputs == 2 else "gelu"
     else:

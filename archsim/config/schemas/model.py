@@ -21,6 +21,9 @@ Dtype = Literal[
 ]  # fmt: skip
 
 
+Part = Literal["attention", "router", "ffn", "embeddings"]  # of a model's weights; embeddings: both tables
+
+
 class Experts(Config):
     """Mixture of experts in place of every feed-forward block."""
 
@@ -46,6 +49,12 @@ class Model(Preset):
     activation: Literal["relu", "gelu", "silu"] = "gelu"
     norm: Literal["layernorm", "rmsnorm"] = "layernorm"
     parallel_attention: bool = Field(default=False, description="attention and feed-forward read the same input")
+    attention_window: int | None = Field(
+        default=None, gt=0, le=1_000_000_000, description="tokens, itself included, that a windowed layer's token sees"
+    )
+    windowed_layers: int = Field(
+        default=0, ge=0, le=10_000, description="layers with sliding-window attention; the others attend to everything"
+    )
     experts: Experts | None = None
     vocab: int = Field(gt=0, le=100_000_000)
     max_positions: int = Field(gt=0, le=1_000_000_000, description="longest sequence the model was built for")
@@ -65,6 +74,9 @@ class Model(Preset):
     )
     weight_group: int = Field(default=0, ge=0, le=1_000_000, description="weights that share a scale; 0: none")
     weight_scale_bytes: float = Field(default=2.0, ge=0, le=64, description="bytes of such a scale and its zero point")
+    unquantized: tuple[Part, ...] = Field(
+        default=(), description="weights that a quantised checkpoint keeps in the activations' dtype"
+    )
 
     @model_validator(mode="after")
     def _shapes_agree(self) -> Model:
@@ -74,6 +86,10 @@ class Model(Preset):
             raise ValueError(f"heads {self.heads} is not a multiple of kv_heads {self.kv_heads}")
         if self.experts and self.experts.active > self.experts.count:
             raise ValueError(f"experts.active {self.experts.active} exceeds experts.count {self.experts.count}")
+        if self.windowed_layers > self.layers:
+            raise ValueError(f"windowed_layers {self.windowed_layers} exceeds layers {self.layers}")
+        if bool(self.windowed_layers) != (self.attention_window is not None):
+            raise ValueError("attention_window and windowed_layers belong together: found one without the other")
         return self
 
     @property
@@ -92,6 +108,14 @@ class Model(Preset):
         scales = self.weight_scale_bytes / self.weight_group if self.weight_group else 0.0
         return DTYPE_BYTES[self.weight_dtype] + scales
 
+    def part_dtype(self, part: Part) -> Dtype:
+        """In what the weights of `part` are stored."""
+        return self.activation_dtype if part in self.unquantized else self.weight_dtype
+
+    def part_element_bytes(self, part: Part) -> float:
+        """Bytes of one weight of `part`."""
+        return self.activation_element_bytes if part in self.unquantized else self.weight_element_bytes
+
     @property
     def activation_element_bytes(self) -> float:
         """Bytes of one activation."""
@@ -109,11 +133,20 @@ class Model(Preset):
         return experts * (3 if self.ffn_gated else 2) * self.hidden * self.ffn_hidden
 
     @property
-    def layer_weights(self) -> int:
-        """Weights of one layer's matrices, without biases and norms."""
+    def _layer_parts(self) -> dict[Part, int]:
         attention = self.hidden * self.head_size * (2 * self.heads + 2 * self.key_value_heads)
         router = self.hidden * self.experts.count if self.experts else 0
-        return attention + router + self.ffn_weights
+        return {"attention": attention, "router": router, "ffn": self.ffn_weights}
+
+    @property
+    def layer_weights(self) -> int:
+        """Weights of one layer's matrices, without biases and norms."""
+        return sum(self._layer_parts.values())
+
+    @property
+    def layer_weight_bytes(self) -> float:
+        """Bytes of one layer's matrices."""
+        return sum(weights * self.part_element_bytes(part) for part, weights in self._layer_parts.items())
 
     @property
     def embedding_weights(self) -> int:
@@ -130,13 +163,19 @@ class Model(Preset):
     @property
     def weight_bytes(self) -> float:
         """Bytes of all weights."""
-        return self.weights * self.weight_element_bytes
+        tables = self.embedding_weights * self.part_element_bytes("embeddings")
+        return self.layers * self.layer_weight_bytes + tables
 
     def kv_bytes(self, tokens: int) -> float:
-        """Bytes of the KV cache of `tokens` tokens of one request, all layers; 0 for an encoder."""
+        """Bytes of the KV cache of `tokens` tokens of one request, all layers; 0 for an encoder.
+
+        Windowed layers keep the tokens of their window only.
+        """
         if self.architecture == "encoder":
             return 0.0
-        return 2.0 * self.layers * self.key_value_heads * self.head_size * tokens * self.kv_element_bytes
+        kept = min(tokens, self.attention_window or tokens)
+        layer_tokens = (self.layers - self.windowed_layers) * tokens + self.windowed_layers * kept
+        return 2.0 * layer_tokens * self.key_value_heads * self.head_size * self.kv_element_bytes
 
 
 def check_dtype(name: str) -> str:

@@ -72,6 +72,7 @@ def layer_shape(model: Model, device: NeupimsDevice, ways: int) -> LayerShape:
         "head_dim": model.head_size * model.heads == model.hidden,
         "experts": model.experts is None,
         "parallel_attention": not model.parallel_attention,
+        "windowed_layers": not model.windowed_layers,
     }
     for key, fits in limits.items():
         if not fits:
