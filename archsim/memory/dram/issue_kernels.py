@@ -88,7 +88,7 @@ def _finish_write(s: Array, i: int, arrival: int, t: int, m: int) -> None:
 
 
 @inner
-def _column_done(s: Array, o: int, b: int, i: int, t: int, active: int, close: bool, m: int) -> None:
+def column_done(s: Array, o: int, b: int, i: int, t: int, active: int, close: bool, m: int) -> None:
     """RD or WR of slot `i` has issued: it leaves the active list (position `active`) or its buffer (-1)."""
     d = s[i + lay.S_KIND] & 1
     if m & lay.M_SPLIT:
@@ -206,7 +206,7 @@ def execute(s: Array, o: int, command: int, b: int, i: int, active: int, t: int,
         _close_all(s, o, b, t, m)
     else:
         if lay.RD <= command <= lay.WRA:
-            _column_done(s, o, b, i & lay.AT, t, active, command >= lay.RDA, m)
+            column_done(s, o, b, i & lay.AT, t, active, command >= lay.RDA, m)
             if command < lay.RDA:
                 return
         row = lay.CLOSED

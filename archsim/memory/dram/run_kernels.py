@@ -16,6 +16,7 @@ from archsim.memory.dram.controller_kernels import look, settle
 from archsim.memory.dram.fast_kernels import hit_run, hits_only
 from archsim.memory.dram.issue_kernels import finish_read
 from archsim.memory.dram.period_kernels import skip_ahead
+from archsim.memory.dram.streak_kernels import streak, streaks
 from archsim.memory.tables.jit_kernels import entry, inner, outlined
 
 Array = NDArray[np.int64]
@@ -254,22 +255,25 @@ def _run(s: Array, o: int, until: int, what: int, m: int) -> int:
 
     The last tick stays unsettled: requests may still be offered at its clock.
     """
-    if s[o + lay.H_CLOCK] >= 0:
-        settle(s, o, s[o + lay.H_CLOCK], m)
-        s[o + lay.H_CLOCK] = -1
     if what == EMPTY and _reached(s, o, what):
         return 0
     while True:
+        if m & lay.M_STREAK and streaks(s, o, m):
+            t = streak(s, o, until, what, m)
+            if t >= 0:
+                return t
+        elif s[o + lay.H_CLOCK] >= 0:
+            settle(s, o, s[o + lay.H_CLOCK], m)
+            s[o + lay.H_CLOCK] = -1
         t = s[o + lay.H_WAKE]
         if t > until:
             return int(until)
         if m & lay.M_TRACE and s[lay.G_TRACE_N] + 4 >= s[lay.G_TRACE_CAP]:
             return -1
         look(s, o, t, m)
+        s[o + lay.H_CLOCK] = t
         if t == until or _reached(s, o, what) or s[lay.G_ERROR] != 0:
-            s[o + lay.H_CLOCK] = t
             return int(t)
-        settle(s, o, t, m)
 
 
 @inner
