@@ -1,8 +1,9 @@
-"""Streaming reads: while every queued read hits an open row, only read commands issue, one for each request taken.
+"""Streaming reads: while nothing but reads of open rows can issue, one issues for each request taken.
 
-Needed: a full read queue that the front end waits for, too few writes to be served, nothing activated, no refresh due.
-Then the next command is the oldest read that can issue first, and the request that takes its place is known. The loop
-works on the lists of the general one and ends at the first request or tick at which any of this fails.
+Needed: a full read queue that the front end waits for, too few writes to be served, no refresh due. Then, up to the
+first tick at which a row command or a read that was activated may issue, the next command is the oldest read that can
+issue first, and the request that takes its place is known. The loop works on the lists of the general one and ends at
+the first request or tick at which any of this fails.
 """
 
 from __future__ import annotations
@@ -11,27 +12,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.memory.dram import layout_kernels as lay
-from archsim.memory.dram.bank_kernels import apply_constraints, class_bound, list_add, list_remove, ready_at
+from archsim.memory.dram.bank_kernels import apply_constraints, class_bound, list_add, ready_at
 from archsim.memory.tables.jit_kernels import inner, outlined
 
 Array = NDArray[np.int64]
-_USEFUL_RUN, _SHORTEST_PAUSE, _LONGEST_PAUSE = 8, 2, 512
+_USEFUL_RUN, _LONGEST_PAUSE = 3, 64
 
 
 @inner
-def hits_only(s: Array, o: int) -> bool:
-    """Is the channel in the state that `hit_run` needs?"""
-    return bool(
-        s[o + lay.H_LIST_N + 2] == 0
-        and s[o + lay.H_LIST_N + 1] == 0
-        and s[o + lay.H_ACTIVE_N] == 0
-        and s[o + lay.H_NW] <= s[lay.G_HI]
-        and s[o + lay.H_PRIO_N] == 0
-        and s[o + lay.H_MODE] == 0
-        and s[o + lay.H_PENDING] < 0
-        and s[o + lay.H_CAS] < 0
-        and s[lay.G_NEXT] >= s[lay.G_HIT_RETRY]
-    )
+def hits_until(s: Array, o: int, t: int, m: int) -> int:
+    """Only hits can issue after clock `t` and before the tick returned; 0: none can, or more than that is going on."""
+    if (
+        s[lay.G_NEXT] < s[lay.G_HIT_RETRY]
+        or s[o + lay.H_LIST_N] == 0
+        or s[o + lay.H_NW] > s[lay.G_HI]
+        or s[o + lay.H_PRIO_N] > 0
+        or s[o + lay.H_MODE] != 0
+        or s[o + lay.H_PENDING] >= 0
+        or s[o + lay.H_CAS] >= 0
+    ):
+        return 0
+    if m & lay.M_ROWHIT and s[o + lay.H_LIST_N + 2] > 0:
+        return 0
+    stop = s[o + lay.H_NEXT_REF]
+    if s[o + lay.H_ACTIVE_N] > 0:
+        stop = min(stop, s[o + lay.H_ACTIVE_MIN])
+    for c in range(1, s[lay.G_THREE]):
+        low = s[o + lay.H_LIST_MIN + c]
+        if s[o + lay.H_LIST_N + c] > 0 and low < stop:
+            stop = min(stop, max(low, class_bound(s, o, c + 1, m)))
+    if max(t + 1, s[o + lay.H_LIST_MIN], class_bound(s, o, lay.F_RD, m)) >= stop:
+        return 0
+    return int(stop)
 
 
 @inner
@@ -57,12 +69,10 @@ def _gather(s: Array, o: int, order: int) -> int:
 
 @outlined
 def _scatter(s: Array, o: int, order: int, head: int, tail: int, m: int) -> None:
-    """Make up the candidate list of hits again."""
-    for k in range(s[o + lay.H_LIST_N] - 1, -1, -1):
-        b = s[(o + lay.LISTS + 2 * k) & lay.AT] & lay.AT
-        if s[b + lay.B_LIST + lay.B_HEAD] < 0:
-            list_remove(s, o, 0, 0, b)
-    s[o + lay.H_LIST_MIN] = lay.INF
+    """Make up the candidate list of hits again, in order of age: then the next `_gather` has little to move."""
+    for k in range(s[o + lay.H_LIST_N]):
+        s[(s[(o + lay.LISTS + 2 * k) & lay.AT] & lay.AT) + lay.B_POS] = -1
+    s[o + lay.H_LIST_N], s[o + lay.H_LIST_MIN] = 0, lay.INF
     for k in range(head, tail):
         list_add(s, o, 0, 0, s[(order + k) & lay.AT] & lay.AT, m)
 
@@ -75,28 +85,31 @@ def _may_forward(s: Array, o: int, address: int) -> bool:
 
 
 @inner
-def _pop(s: Array, b: int) -> int:
-    """Take the oldest read of bank `b` out of its list."""
+def _pop(s: Array, o: int, b: int) -> int:
+    """Take the oldest hit of bank `b` out of its list."""
     e = b + lay.B_LIST
-    i = s[e + lay.B_HEAD] & lay.AT
-    after = s[i + lay.S_NEXT]
-    s[e + lay.B_HEAD] = after
-    if after >= 0:
-        after &= lay.AT
-        s[after + lay.S_PREV] = -1
-        s[e + lay.B_HIT] = s[after + lay.S_KEY]
+    i = ((s[o + lay.H_SLOTS] & lay.AT) + (s[e + lay.B_HIT] & lay.SLOT_MASK) * lay.SLOT_SIZE) & lay.AT
+    before, after, row = s[i + lay.S_PREV], s[i + lay.S_NEXT], s[b + lay.B_ROW]
+    if before >= 0:
+        s[(before & lay.AT) + lay.S_NEXT] = after
     else:
-        s[e + lay.B_TAIL] = -1
-        s[e + lay.B_HIT] = lay.NO_KEY
+        s[e + lay.B_HEAD] = after
+    if after >= 0:
+        s[(after & lay.AT) + lay.S_PREV] = before
+    else:
+        s[e + lay.B_TAIL] = before
+    while after >= 0 and s[(after & lay.AT) + lay.S_ROW] != row:
+        after = s[(after & lay.AT) + lay.S_NEXT]
+    s[e + lay.B_HIT] = s[(after & lay.AT) + lay.S_KEY] if after >= 0 else lay.NO_KEY
     return int(i)
 
 
 @inner
 def _push(s: Array, b: int, i: int, number: int, location: int, address: int, t: int) -> bool:
-    """Append the request to the reads of bank `b`, in slot `i`. Is it the only one?"""
-    e = b + lay.B_LIST
+    """Append the request to the reads of bank `b`, in slot `i`. Is it the only hit?"""
+    e, row = b + lay.B_LIST, (location >> lay.LOC_ROW) & 0xFFFFFFFF
     tail, key = s[e + lay.B_TAIL], (number << lay.SLOT_BITS) | (s[i + lay.S_KEY] & lay.SLOT_MASK)
-    s[i + lay.S_ROW] = (location >> lay.LOC_ROW) & 0xFFFFFFFF
+    s[i + lay.S_ROW] = row
     s[i + lay.S_BANK] = b
     s[i + lay.S_ARRIVAL] = t
     s[i + lay.S_NEXT] = -1
@@ -107,8 +120,10 @@ def _push(s: Array, b: int, i: int, number: int, location: int, address: int, t:
     s[e + lay.B_TAIL] = i
     if tail >= 0:
         s[(tail & lay.AT) + lay.S_NEXT] = i
+    else:
+        s[e + lay.B_HEAD] = i
+    if s[e + lay.B_HIT] != lay.NO_KEY or row != s[b + lay.B_ROW]:
         return False
-    s[e + lay.B_HEAD] = i
     s[e + lay.B_HIT] = key
     return True
 
@@ -152,8 +167,8 @@ def _rewind(s: Array, order: int, head: int, tail: int) -> int:
 
 
 @outlined
-def hit_run(s: Array, o: int, t: int, locations: Array, addresses: Array, m: int) -> int:
-    """Serve hits after clock `t`; returns the clock at which the front end goes on, or -1 if no read issued.
+def hit_run(s: Array, o: int, t: int, stop: int, locations: Array, addresses: Array, m: int) -> int:
+    """Serve hits after clock `t` and before `stop`; returns the clock of the front end then, -1: no read issued.
 
     locations, addresses: the chunk, as for `advance`.
     """
@@ -163,19 +178,19 @@ def hit_run(s: Array, o: int, t: int, locations: Array, addresses: Array, m: int
     end = min(s[lay.G_CHUNK1], s[lay.G_LOOK_AT])
     out, latency, odd = (s[lay.G_OUT] + s[lay.G_OUT_N]) & lay.AT, s[lay.G_RLAT], (m & lay.M_HALF) >> 1
     served, hits, now, writes = 0, 0, t, s[o + lay.H_NW] > 0
-    while True:
+    i = -1  # the slot of the last read served, as long as it is free
+    while head < tail:
         soonest = max(now + 1, class_bound(s, o, lay.F_RD, m)) | odd
         place = _soonest(s, order, head, tail, soonest, m)
         b = s[(order + place) & lay.AT] & lay.AT
         tick = max(soonest, ready_at(s, b, lay.F_RD, m) | odd)
-        if tick >= s[o + lay.H_NEXT_REF] or (m & lay.M_SPLIT and tick >= s[o + lay.H_WCK]):
-            i = -1
+        if tick >= stop or (m & lay.M_SPLIT and tick >= s[o + lay.H_WCK]):
             break
         apply_constraints(s, o, lay.RD, b, tick)
         now = tick
         if m & lay.M_SPLIT:
             s[o + lay.H_WCK] = max(s[o + lay.H_WCK], tick + s[lay.G_WCK_RD])
-        i = _pop(s, b)
+        i = _pop(s, o, b)
         if tail - head > 1 or _age(s, b) == lay.NO_KEY:
             tail = _move_up(s, order, head, tail, place, b)
             head += 1
@@ -190,9 +205,11 @@ def hit_run(s: Array, o: int, t: int, locations: Array, addresses: Array, m: int
         at = (number - first) & lay.AT
         location = locations[at]
         b = (o + lay.BANK + ((location >> lay.LOC_BANK) & 0x3FF) * lay.BANK_SIZE) & lay.AT
-        if (location | locations[at + 1]) >> lay.LOC_WRITE or s[b + lay.B_ROW] != (
-            location >> lay.LOC_ROW
-        ) & 0xFFFFFFFF:
+        if (location | locations[at + 1]) >> lay.LOC_WRITE:
+            break
+        # a read of another row changes nothing if its bank already waits for one
+        hit = s[b + lay.B_ROW] == (location >> lay.LOC_ROW) & 0xFFFFFFFF
+        if not hit and s[b + lay.B_LIST + lay.B_MISS] == lay.NO_KEY:
             break
         # a read of a waiting write's data would be forwarded, even by a full queue
         if writes and (_may_forward(s, o, addresses[at]) or _may_forward(s, o, addresses[at + 1])):
@@ -204,7 +221,7 @@ def hit_run(s: Array, o: int, t: int, locations: Array, addresses: Array, m: int
         i = -1
         if tail + 2 >= lay.ORDER_SIZE:
             head, tail = _rewind(s, order, head, tail), 1 + tail - head
-    if i >= 0:  # the slot of the last one is free
+    if i >= 0:
         s[i + lay.S_NEXT], s[o + lay.H_FREE] = s[o + lay.H_FREE], i
         s[o + lay.H_N] -= 1
     _scatter(s, o, order, head, tail, m)
@@ -213,7 +230,7 @@ def hit_run(s: Array, o: int, t: int, locations: Array, addresses: Array, m: int
 
 @inner
 def _account(s: Array, o: int, served: int, hits: int, number: int, now: int, due: int) -> int:
-    pause = _SHORTEST_PAUSE
+    pause = 0
     if served < _USEFUL_RUN:
         pause = min(_LONGEST_PAUSE, 2 * s[lay.G_HIT_PAUSE] + 1)
     s[lay.G_HIT_PAUSE], s[lay.G_HIT_RETRY] = pause, number + pause

@@ -13,7 +13,7 @@ from archsim.memory.dram import layout_kernels as lay
 from archsim.memory.dram.alone_kernels import serve_alone
 from archsim.memory.dram.bank_kernels import list_add
 from archsim.memory.dram.controller_kernels import look, settle
-from archsim.memory.dram.fast_kernels import hit_run, hits_only
+from archsim.memory.dram.fast_kernels import hit_run, hits_until
 from archsim.memory.dram.issue_kernels import finish_read
 from archsim.memory.dram.period_kernels import skip_ahead
 from archsim.memory.dram.streak_kernels import streak, streaks
@@ -297,11 +297,13 @@ def _advance(s: Array, locations: Array, addresses: Array, times: Array, gap: fl
                     t = clock
                     continue
         o &= lay.AT
-        if m & lay.M_FAST and m & lay.M_TIMED == 0 and what == 0 and hits_only(s, o):
-            last = hit_run(s, o, t, locations, addresses, m)
-            if last >= 0:
-                t, s[lay.G_USED] = last, 0
-                continue
+        if m & lay.M_FAST and m & lay.M_TIMED == 0 and what == 0:
+            stop = hits_until(s, o, t, m)
+            if stop > 0:
+                last = hit_run(s, o, t, stop, locations, addresses, m)
+                if last >= 0:
+                    t, s[lay.G_USED] = last, 0
+                    continue
         reached = _run(s, o, s[lay.G_GOAL_T], what, m)
         if s[lay.G_ERROR] != 0:
             status = FAILED
