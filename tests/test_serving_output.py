@@ -16,7 +16,7 @@ from archsim.config import load_model, load_system
 from archsim.errors import UsageError
 from archsim.report.json_text import json_text
 from archsim.report.schemas import result_schema
-from archsim.report.serving import write_serving_hdf5
+from archsim.report.serving_files import write_serving_hdf5
 from archsim.serving import AffineOracle, serve
 from archsim.workload.traces import make_trace
 

@@ -24,12 +24,12 @@ override_option = click.option(
     help="Override one key of the description, e.g. --set units.gpu.count=4; may be repeated.",
 )  # fmt: skip
 
-_FILE = click.Path(dir_okay=False, path_type=Path)
+FILE = click.Path(dir_okay=False, path_type=Path)
 _OPTIONS = {
     "json": click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else."),
-    "hdf5": click.option("--hdf5", "hdf5", type=_FILE, metavar="F", help="Write the result as an HDF5 file."),
+    "hdf5": click.option("--hdf5", "hdf5", type=FILE, metavar="F", help="Write the result as an HDF5 file."),
     "perfetto": click.option(
-        "--perfetto", "perfetto", type=_FILE, metavar="F", help="Write the timeline for ui.perfetto.dev."
+        "--perfetto", "perfetto", type=FILE, metavar="F", help="Write the timeline for ui.perfetto.dev."
     ),
 }
 

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from archsim.cli.machine import limits, load_machine, policy_options, requests_options, slo_options, split_overrides
-from archsim.cli.options import Output, output_options, override_option, progress
+from archsim.cli.machine import (
+    SECONDS,
+    limits,
+    load_machine,
+    policy_options,
+    requests_options,
+    slo_options,
+    split_overrides,
+)
+from archsim.cli.options import FILE, Output, output_options, override_option, progress
+
+if TYPE_CHECKING:
+    from archsim.serving.results import TpotTokens
 
 EXIT_INTERRUPTED = 130
 
@@ -23,12 +35,19 @@ EXIT_INTERRUPTED = 130
 @click.option("--decode-system", metavar="SYSTEM", help="Machine of the decode instances of a disaggregated policy.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the random router.")
 @slo_options
+@click.option("--tpot-over", type=click.Choice(["further", "all"]), default="further", show_default=True,
+              help="Tokens that TPOT divides by: O - 1, or all O as Vidur and DistServe's simulator do.")  # fmt: skip
+@click.option("--csv", "csv", type=FILE, metavar="F", help="Write one line a request.")
+@click.option("--series-csv", type=FILE, metavar="F", help="Write the time series: queue, cache, tokens/s, power.")
+@click.option("--bin", "bin_s", type=SECONDS, metavar="S",
+              help="Length of the bins of the time series, listed by --json then; default: up to 200.")  # fmt: skip
 @override_option
 @output_options("json", "hdf5", "perfetto")
 @click.pass_context
 def serve(
     context: click.Context, system: str, workload: str, requests: str, rate: float | None, policy: str, instances: int,
     stages: int, router: str, decode_system: str | None, seed: int, slo_ttft: float | None, slo_tpot: float | None,
+    tpot_over: TpotTokens, csv: Path | None, series_csv: Path | None, bin_s: float | None,
     overrides: tuple[str, ...], output: Output,
 ) -> None:  # fmt: skip
     """Serve a stream of requests with WORKLOAD on SYSTEM under a scheduling policy.
@@ -38,7 +57,8 @@ def serve(
     `--set requests.PATH=VALUE` overrides the description of the requests, `--set workload.PATH=VALUE` the workload, any
     other the system. Ctrl-C prints what was served so far.
     """
-    from archsim.report.serving import print_serving, write_serving_hdf5, write_serving_perfetto
+    from archsim.report import serving_files
+    from archsim.report.serving import print_serving
     from archsim.serving import Deployment
     from archsim.serving import serve as run
     from archsim.workload.requests import load_requests, scale_to_rate
@@ -49,19 +69,23 @@ def serve(
     trace = load_requests(requests, parts["requests"])
     trace = trace if rate is None else scale_to_rate(trace, rate)
     where = Deployment(instances, stages, router, seed, decodes)
-    keep = output.hdf5 is not None or output.perfetto is not None
+    keep = any(file is not None for file in (output.hdf5, output.perfetto, series_csv))
     with progress(f"{len(trace)} requests", 1.0) as advance:
         report = run(machine, model, trace, policy, deployment=where, slo=limits(slo_ttft, slo_tpot), timeline=keep,
-                     progress=advance, **policy_options(parts["policy"]))  # fmt: skip
+                     bin_s=bin_s, tpot_over=tpot_over, progress=advance, **policy_options(parts["policy"]))  # fmt: skip
     configuration |= {
         "requests": {"name": requests, "rate": rate, "overrides": parts["requests"]},
         "policy": {"name": policy, **report.options},
     }
 
     def write(path: Path) -> None:
-        write_serving_hdf5(path, report, configuration)
+        serving_files.write_serving_hdf5(path, report, configuration)
 
+    if csv is not None:
+        serving_files.write_requests_csv(csv, report)
+    if series_csv is not None:
+        serving_files.write_series_csv(series_csv, report)
     output.emit(report, lambda console: print_serving(report, console), write_hdf5=write,
-                write_perfetto=lambda path: write_serving_perfetto(path, report))  # fmt: skip
+                write_perfetto=lambda path: serving_files.write_serving_perfetto(path, report))  # fmt: skip
     if report.interrupted:
         context.exit(EXIT_INTERRUPTED)

@@ -126,7 +126,7 @@ def _answer(state: State, oracle: OracleArrays, fleet: Fleet) -> None:
         launch(state, oracle, slot, to_ns(state, float(seconds)))
         joules = getattr(machine, "iteration_j", None)
         if joules is not None:
-            state.instances[instance]["joules"] += joules(prompts, contexts)
+            rec["asked_j"] = joules(prompts, contexts)
     state.clock[0]["asked"] = 0
 
 

@@ -97,7 +97,7 @@ def start_batch(s: State, o: OracleArrays, k: Int, slot: Int, now: Int, preempte
     rec, inst = s.slots[slot], s.instances[k]
     inst["in_flight"] += 1
     rec["start"], rec["steps"], rec["settled"], rec["held"] = now, 1, 1, inst["held"]
-    rec["waiting"] = inst["waiting"]
+    rec["waiting"], rec["blocks"] = inst["waiting"], inst["total"] - inst["free"]
     m = inst["machine"]
     if rec["prefills"] > 0:
         for place in range(rec["size"]):

@@ -79,6 +79,8 @@ class Batch:
     chunks: dict[int, int] = field(default_factory=dict)  # request index -> new tokens, where not the whole rest
     instance: Instance | None = None
     start_ns: int = 0
+    waiting: int = 0  # who waited, and the energy: the engine's notes
+    joules: float = 0.0
 
     def tokens(self, request: RequestState) -> int:
         """New tokens of a prompt in this iteration."""

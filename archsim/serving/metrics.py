@@ -16,6 +16,7 @@ from archsim.serving.results import (
     ServingEnergy,
     Slo,
     SloResult,
+    TpotTokens,
 )
 from archsim.serving.runlog import NS_PER_S, Gaps, RunLog
 
@@ -62,25 +63,27 @@ def gap_distribution(gaps: Gaps) -> Distribution | None:
     return Distribution(gaps.mean_ns / NS_PER_S, p50, p90, p99, gaps.max_ns / NS_PER_S)
 
 
-def tpot_s(table: RequestTable, *, over_all_tokens: bool = False) -> Floats:
+def tpot_s(table: RequestTable, over: TpotTokens = "further") -> Floats:
     """Mean time per output token after the first, 0 if there is one only; NaN where not completed.
 
-    over_all_tokens  divide by O, as simdistserve and Vidur do, not by O - 1
+    over  `further` divides by O - 1, `all` by O, as simdistserve and Vidur do
     """
     decode = table.completed_s - table.first_token_s
-    if over_all_tokens:
+    if over == "all":
         return decode / table.output_tokens
     many = table.output_tokens > 1
     return np.where(many, decode / np.maximum(table.output_tokens - 1, 1), np.where(np.isnan(decode), np.nan, 0.0))
 
 
-def latency_distributions(table: RequestTable, gaps: Gaps) -> dict[str, Distribution | None]:
+def latency_distributions(
+    table: RequestTable, gaps: Gaps, over: TpotTokens = "further"
+) -> dict[str, Distribution | None]:
     """The distributions of `ServingReport`, by the name of their field."""
     done = table.completed
     arrival, first, end = table.arrival_s[done], table.first_token_s[done], table.completed_s[done]
     return {
         "ttft_s": distribution(first - arrival),
-        "tpot_s": distribution(tpot_s(table)[done]),
+        "tpot_s": distribution(tpot_s(table, over)[done]),
         "tbt_s": gap_distribution(gaps),
         "latency_s": distribution(end - arrival),
         "normalised_latency_s": distribution((end - arrival) / table.output_tokens[done]),
@@ -125,10 +128,10 @@ def cache_use(log: RunLog) -> CacheUse:
     return CacheUse(capacity, log.block_tokens, peak, mean)
 
 
-def slo_result(table: RequestTable, slo: Slo) -> SloResult:
+def slo_result(table: RequestTable, slo: Slo, over: TpotTokens = "further") -> SloResult:
     """Share of all requests, rejected ones included, that kept each limit and both."""
     ttft = table.first_token_s - table.arrival_s <= slo.ttft_s
-    tpot = tpot_s(table) <= slo.tpot_s
+    tpot = tpot_s(table, over) <= slo.tpot_s
     both = float((ttft & tpot).mean())
     limits = [None if np.isinf(limit) else limit for limit in (slo.ttft_s, slo.tpot_s)]
     return SloResult(limits[0], limits[1], float(ttft.mean()), float(tpot.mean()), both)
@@ -157,15 +160,19 @@ def service_windows(table: RequestTable, window_s: float, input_weight: float, o
     return service
 
 
-def fairness(table: RequestTable, window_s: float, input_weight: float, output_weight: float) -> Fairness | None:
-    """Of accumulated service among tenants; None if there is one only."""
+def fairness(
+    table: RequestTable, tenants: tuple[str, ...], window_s: float, input_weight: float, output_weight: float
+) -> Fairness | None:
+    """Of accumulated service among tenants (their names); None if there is one only."""
     if int(table.tenant.max()) == 0:
         return None
     service = service_windows(table, window_s, input_weight, output_weight)
     total = service.sum(axis=0)
     spread = service.max(axis=1) - service.min(axis=1)
     jain = float(total.sum() ** 2 / (total.size * (total**2).sum())) if total.any() else 1.0
-    return Fairness(window_s, float(spread.mean()), float(spread.max()), jain, tuple(total.tolist()))
+    return Fairness(
+        window_s, float(spread.mean()), float(spread.max()), jain, tuple(total.tolist()), tenants[: total.size]
+    )
 
 
 def energy(joules: float, total: Counts) -> ServingEnergy | None:

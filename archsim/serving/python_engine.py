@@ -17,7 +17,7 @@ from archsim.errors import UsageError
 from archsim.serving.hooks import Batch, Instance, NodeEvent, Policy, RequestState
 from archsim.serving.oracle import LatencyOracle
 from archsim.serving.runlog import NS_PER_S, Gaps, RunLog
-from archsim.serving.state_kernels import INSTANCE, REQUEST
+from archsim.serving.state_kernels import BATCH_LOG, INSTANCE, REQUEST
 from archsim.workload.traces import Trace
 
 MAX_ITERATION_S = 1e6
@@ -37,15 +37,17 @@ class PythonEngine:
     """Instances, one policy, one trace; `run` once."""
 
     def __init__(
-        self, policy: Policy, instances: Sequence[Instance], trace: Trace, node_events: Sequence[NodeEvent] = ()
-    ) -> None:
-        """`policy` has been given the same `instances`."""
+        self, policy: Policy, instances: Sequence[Instance], trace: Trace, node_events: Sequence[NodeEvent] = (),
+        *, timeline: bool = False,
+    ) -> None:  # fmt: skip
+        """`policy` has been given the same `instances`; `timeline` keeps a record of every batch."""
         arrivals = np.rint(trace.arrival_s * NS_PER_S).astype(np.int64).tolist()
         columns = (arrivals, trace.prompt_tokens.tolist(), trace.output_tokens.tolist(), trace.tenant.tolist())
         self._requests = [RequestState(index, *row) for index, row in enumerate(zip(*columns, strict=True))]
         self._policy, self._instances, self._trace = policy, instances, trace
         self._events: list[tuple[int, int, int, object]] = []
         self._gaps: dict[int, int] = {}
+        self._batches: list[tuple[float, ...]] | None = [] if timeline else None
         self._sequence = self._arrived = self._finished = self._end_ns = 0
         policy.send_cache = self._send
         for request in self._requests:
@@ -124,13 +126,14 @@ class PythonEngine:
         chunks = [(batch.tokens(request), request.processed) for request in batch.prefills]
         contexts = [request.processed for request in batch.decodes]
         span = _nanoseconds(instance.oracle.iteration_s(chunks, contexts))
-        batch.start_ns = now
-        self._count(instance, batch, chunks, contexts, span)
+        batch.start_ns, batch.waiting = now, len(instance.waiting)
+        batch.joules = self._count(instance, batch, chunks, contexts, span)
         self._push(now + span, _ITERATION, batch)
 
     def _count(
         self, instance: Instance, batch: Batch, chunks: list[tuple[int, int]], contexts: list[int], span: int
-    ) -> None:
+    ) -> float:
+        """Add the iteration to the totals of its instance; returns its energy."""
         totals = instance.totals
         totals["iterations"] += 1
         totals["busy_ns"] += span
@@ -142,8 +145,9 @@ class PythonEngine:
             totals["decode_tokens"] += len(contexts)
             totals["decode_contexts"] += sum(contexts)
         joules = getattr(instance.oracle, "iteration_j", None)
-        if joules is not None:
-            totals["joules"] += joules(chunks, contexts)
+        energy = 0.0 if joules is None else float(joules(chunks, contexts))
+        totals["joules"] += energy
+        return energy
 
     def _finish(self, batch: Batch, now: int) -> None:
         instance = batch.instance
@@ -151,6 +155,7 @@ class PythonEngine:
         if instance.in_flight is not batch:  # lost with its node
             return
         instance.in_flight, self._end_ns, self._policy.now_ns = None, now, now
+        self._keep(batch, instance, now)
         finished: list[RequestState] = []
         for request in batch.prefills:
             request.processed += batch.tokens(request)
@@ -162,6 +167,20 @@ class PythonEngine:
             self._make_token(request, now, finished)
         self._finished += len(finished)
         self._policy.on_iteration_end(instance, batch, finished)
+
+    def _keep(self, batch: Batch, instance: Instance, now: int) -> None:
+        """A row of BATCH_LOG, if a timeline is wanted."""
+        if self._batches is None:
+            return
+        new = [batch.tokens(request) for request in batch.prefills]
+        complete = sum(
+            request.processed + tokens == request.target for request, tokens in zip(batch.prefills, new, strict=True)
+        )
+        blocks = instance.pool.total - instance.pool.free
+        self._batches.append((
+            batch.start_ns, now, instance.index, 1, len(batch.prefills), len(batch.decodes), sum(new), batch.waiting,
+            blocks, len(batch.decodes) + complete, batch.joules, blocks,
+        ))  # fmt: skip
 
     def _make_token(self, request: RequestState, now: int, finished: list[RequestState]) -> None:
         if request.first_token_ns < 0:
@@ -191,7 +210,8 @@ class PythonEngine:
         mean = float(values @ weights / weights.sum()) if values.size else 0.0
         gaps = Gaps(values, weights, mean, float(values[-1]) if values.size else 0.0)
         block = self._instances[0].pool.block_tokens
-        return RunLog(self._trace, requests, instances, gaps, self._end_ns, block, None, interrupted)
+        batches = None if self._batches is None else np.array(self._batches, dtype=BATCH_LOG)
+        return RunLog(self._trace, requests, instances, gaps, self._end_ns, block, batches, interrupted)
 
 
 def make_instances(oracles: Sequence[LatencyOracle], block_tokens: int) -> list[Instance]:

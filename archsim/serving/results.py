@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from archsim.serving.series import TimeSeries
+
 SERVING_SCHEMA = "archsim.serving/1"
+TpotTokens = Literal["further", "all"]
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,7 @@ class Fairness:
     difference_max: float
     jain_index: float
     service: tuple[float, ...]
+    tenants: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -137,8 +141,9 @@ class ServingReport:
     """How a machine served a trace under a policy.
 
     a arrival, s first scheduled, f first token (end of its iteration), c completion, O output tokens:
-    ttft_s f - a; tpot_s (c - f) / (O - 1), 0 if O = 1; tbt_s every gap between consecutive tokens of a request;
-    latency_s c - a; normalised_latency_s (c - a) / O; scheduling_delay_s s - a. Over completed requests; None if none.
+    ttft_s f - a; tpot_s (c - f) / (O - 1), 0 if O = 1, or (c - f) / O if `tpot_over` is all; tbt_s every gap between
+    consecutive tokens of a request; latency_s c - a; normalised_latency_s (c - a) / O; scheduling_delay_s s - a.
+    Over completed requests; None if none.
     """
 
     system: str
@@ -164,12 +169,16 @@ class ServingReport:
     slo: SloResult | None = None
     fairness: Fairness | None = None
     interrupted: bool = False
+    tpot_over: TpotTokens = "further"
+    series: TimeSeries | None = None
+    series_listed: bool = False  # whether it is part of the JSON document
     requests: RequestTable | None = None
     timeline: NDArray[Any] | None = None  # BATCH_LOG of `state_kernels`, ns
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-ready; the table of requests and the timeline go to HDF5, not here."""
-        result = {key: value for key, value in vars(self).items() if key not in ("requests", "timeline")}
+        """JSON-ready; the table of requests, the timeline and series nobody asked for go to files, not here."""
+        left_out = {"requests", "timeline", "series_listed", *(() if self.series_listed else ("series",))}
+        result = {key: value for key, value in vars(self).items() if key not in left_out}
         plain = {
             key: asdict(value) if hasattr(value, "__dataclass_fields__") else value for key, value in result.items()
         }

@@ -17,8 +17,9 @@ from archsim.serving.hooks import NodeEvent, Policy
 from archsim.serving.oracle import LatencyOracle
 from archsim.serving.policy import POLICIES, CompiledPolicy, PolicyOptions
 from archsim.serving.python_engine import PythonEngine, make_instances
-from archsim.serving.results import InstanceUse, ServingReport, Slo
+from archsim.serving.results import InstanceUse, ServingReport, Slo, TpotTokens
 from archsim.serving.runlog import NS_PER_S, RunLog
+from archsim.serving.series import time_series
 from archsim.workload.requests import load_requests
 from archsim.workload.traces import Trace
 
@@ -57,6 +58,8 @@ def serve(
     slo: Slo | None = None,
     usd_per_hour: float | None = None,
     timeline: bool = False,
+    bin_s: float | None = None,
+    tpot_over: TpotTokens = "further",
     progress: Progress | None = None,
     **options: Any,
 ) -> ServingReport:
@@ -64,7 +67,9 @@ def serve(
 
     system        a machine, whose latency oracle for `model` is made here, or an oracle of one's own
     usd_per_hour  price of all instances; None: the oracle's, else that of the system by its cost model
-    timeline      keep every batch, for Perfetto and time series
+    timeline      keep every batch, for Perfetto, and the time series
+    bin_s         length of the bins of the time series, which are kept and listed in JSON then; None: an even length
+    tpot_over     divide by the `further` tokens of an answer (O - 1) or, as Vidur and DistServe's simulator, by `all`
     options       of the policy, see its `Options` class; e.g. max_batch, block_tokens
 
     Raises UsageError for an unknown policy or option, InfeasibleError if not one request of the trace fits.
@@ -77,26 +82,28 @@ def serve(
     oracle, name = make_oracle(system, model)
     if getattr(checked, "transfer_s_per_token", 0.0) is None:
         checked = checked.model_copy(update={"transfer_s_per_token": _transfer_s(system, model)})
-    log = run(chosen, checked, oracle, model, trace, deployment, timeline=timeline, progress=progress)
+    keep = timeline or bin_s is not None
+    log = run(chosen, checked, oracle, model, trace, deployment, timeline=keep, progress=progress)
     if int(log.requests["rejected"].sum()) == len(trace):
         raise InfeasibleError(_nothing_fits(policy, checked, oracle, name, trace))
     price = _usd_per_hour(oracle, log, metrics.duration_s(log)) if usd_per_hour is None else usd_per_hour
-    report = summarise(log, (name, model.name if model else "", policy), checked, deployment, price)
-    return (
-        report
-        if slo is None or report.requests is None
-        else replace(report, slo=metrics.slo_result(report.requests, slo))
-    )
+    report = summarise(log, (name, model.name if model else "", policy), checked, deployment, price, tpot_over)
+    if slo is not None and report.requests is not None:
+        report = replace(report, slo=metrics.slo_result(report.requests, slo, tpot_over))
+    if keep:
+        report = replace(report, series=time_series(log, bin_s), series_listed=bin_s is not None)
+    return report
 
 
 def summarise(
-    log: RunLog, names: tuple[str, str, str], options: PolicyOptions, deployment: Deployment, price: float | None
-) -> ServingReport:
+    log: RunLog, names: tuple[str, str, str], options: PolicyOptions, deployment: Deployment, price: float | None,
+    tpot_over: TpotTokens = "further",
+) -> ServingReport:  # fmt: skip
     """The report of a run of (system, model, policy)."""
     table, seconds = metrics.request_table(log), metrics.duration_s(log)
     total = metrics.counts(table, log)
     weights = (getattr(options, "input_weight", 1.0), getattr(options, "output_weight", 2.0))
-    latencies: dict[str, Any] = metrics.latency_distributions(table, log.gaps)
+    latencies: dict[str, Any] = metrics.latency_distributions(table, log.gaps, tpot_over)
     where = {"instances": deployment.instances, "stages": deployment.stages, "router": deployment.router}
     return ServingReport(
         *names[:2], log.trace.name, names[2],
@@ -108,10 +115,11 @@ def summarise(
         kv_cache=metrics.cache_use(log),
         cost=metrics.cost(price, total, seconds),
         options={**options.model_dump(), **where},
+        tpot_over=tpot_over,
         archsim_version=__version__,
         instances=_uses(log, seconds),
         energy=metrics.energy(log.total("joules"), total),
-        fairness=metrics.fairness(table, 60.0, *weights),
+        fairness=metrics.fairness(table, log.trace.tenants, 60.0, *weights),
         interrupted=log.interrupted,
         requests=table,
         timeline=log.batches,
@@ -134,7 +142,7 @@ def run(
         instances = make_instances(machines, options.block_tokens)
         assert issubclass(policy, Policy)
         scheduler = policy(options, instances, longest)
-        return PythonEngine(scheduler, instances, trace, deployment.node_events).run(progress)
+        return PythonEngine(scheduler, instances, trace, deployment.node_events, timeline=timeline).run(progress)
     fleet = _fleet(policy, options, oracle, model, deployment)
     settings = policy.settings(options, fleet.instances[0].blocks, longest)
     settings |= {

@@ -49,7 +49,7 @@ SLOT = np.dtype([
     ("start", "i8"), ("first", "i8"), ("end", "i8"), ("steps", "i8"), ("size", "i8"), ("prefills", "i8"),
     ("decodes", "i8"), ("contexts", "i8"), ("new_tokens", "i8"), ("twice_pairs", "i8"), ("instance", "i8"),
     ("prompt_s", "f8"), ("prompt_j", "f8"), ("asked", "i8"), ("held", "i8"), ("settled", "i8"), ("waiting", "i8"),
-    ("step_ns", "i8"),
+    ("step_ns", "i8"), ("asked_j", "f8"), ("blocks", "i8"),
 ])  # fmt: skip
 """One iteration, or run of `steps` decode iterations, in flight; `first` is the end of its first iteration."""
 
@@ -73,8 +73,11 @@ CLOCK = np.dtype([
 
 BATCH_LOG = np.dtype([
     ("start", "i8"), ("end", "i8"), ("instance", "i4"), ("steps", "i4"), ("prefills", "i4"), ("decodes", "i4"),
-    ("new_tokens", "i4"), ("waiting", "i4"), ("blocks", "i8"),
+    ("new_tokens", "i4"), ("waiting", "i4"), ("blocks", "i8"), ("tokens", "i8"), ("joules", "f8"),
+    ("first_blocks", "i8"),
 ])  # fmt: skip
+"""A row of the timeline: one batch, `steps` times, in ns; tokens: output tokens it made; blocks of the cache in use in
+its last and first iteration."""
 
 
 def kernel(function: F) -> F:

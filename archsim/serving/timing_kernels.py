@@ -105,11 +105,23 @@ def launch(s: State, o: OracleArrays, slot: Int, span: Int) -> None:
 
 
 @kernel
+def tokens_made(s: State, slot: Int) -> Int:
+    """Output tokens of the iterations in `slot`: one a decode and step, one a prompt that is complete with it."""
+    rec = s.slots[slot]
+    made = rec["decodes"] * rec["steps"]
+    if rec["prefills"] > 0:
+        for place in range(rec["size"]):
+            r = s.requests[s.batch[slot, place]]
+            made += r["processed"] < r["target"] and r["processed"] + s.new[slot, place] == r["target"]
+    return made
+
+
+@kernel
 def account(s: State, o: OracleArrays, k: Int, slot: Int) -> None:
     """Add the iterations of `slot`, which ended, to the totals of instance k."""
     rec, inst, c = s.slots[slot], s.instances[k], s.clock[0]
     m, steps = inst["machine"], rec["steps"]
-    span = rec["first"] - rec["start"]
+    span, joules = rec["first"] - rec["start"], inst["joules"]
     inst["iterations"] += steps
     inst["busy_ns"] += rec["step_ns"] // inst["stages"] if inst["stages"] > 1 else rec["end"] - rec["start"]
     inst["held_token_ns"] += np.float64(rec["held"]) * span
@@ -118,6 +130,8 @@ def account(s: State, o: OracleArrays, k: Int, slot: Int) -> None:
             o, m, rec["prefills"], rec["decodes"], rec["new_tokens"], rec["twice_pairs"], rec["contexts"],
             rec["prompt_j"],
         )  # fmt: skip
+    else:
+        inst["joules"] += rec["asked_j"]
     for step in range(1, steps):
         span = step_ns(s, o, slot, step)
         count_gap(s, span, rec["decodes"])
@@ -135,5 +149,6 @@ def account(s: State, o: OracleArrays, k: Int, slot: Int) -> None:
         entry["start"], entry["end"], entry["instance"], entry["steps"] = rec["start"], rec["end"], k, steps
         entry["prefills"], entry["decodes"] = rec["prefills"], rec["decodes"]
         entry["new_tokens"], entry["waiting"] = rec["new_tokens"], rec["waiting"]
-        entry["blocks"] = inst["total"] - inst["free"]
+        entry["blocks"], entry["tokens"] = inst["total"] - inst["free"], tokens_made(s, slot)
+        entry["joules"], entry["first_blocks"] = inst["joules"] - joules, rec["blocks"]
     c["logged"] += 1
