@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
+import pytest
 
 from archsim.serving import AffineOracle, Deployment, serve
 from archsim.serving.hooks import Batch, Instance, NodeEvent, Policy, RequestState
@@ -53,6 +55,22 @@ class HandOver(ShortestFirst):
         type(self).ticks += 1
 
 
+@POLICIES.register("test-hand-over-twice")
+class HandOverTwice(HandOver):
+    """The cache goes over a second time when it is there."""
+
+    tick_s = 0.0
+    ended_ns: ClassVar[dict[int, list[int]]] = {}
+
+    def on_transfer_end(self, request: RequestState, instance: Instance) -> None:
+        ended = self.ended_ns.setdefault(request.index, [])
+        ended.append(self.now_ns)
+        if len(ended) == 1:
+            self.send_cache(request, instance, self.now_ns, 0.5)
+        else:
+            super().on_transfer_end(request, instance)
+
+
 def test_the_policy_decides_the_order() -> None:
     trace = make_trace("burst", [0.0, 0.0, 0.0], [10, 10, 10], [30, 10, 20])
     report = serve(AffineOracle(0.01), None, trace, "test-one-at-a-time-shortest-first")
@@ -68,6 +86,16 @@ def test_transfers_and_ticks_reach_the_policy() -> None:
     assert report.requests is not None
     assert report.requests.completed_s.tolist() == [0.01 + 0.5 + 2 * 0.01]
     assert HandOver.ticks == 6  # every 0.1 s until the end
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_a_hook_is_told_the_time_of_its_event(busy: bool) -> None:
+    """A policy that waits for half a second more when a transfer ends waits from then, whatever ran meanwhile."""
+    HandOverTwice.ended_ns.clear()
+    arrivals = [0.0, 0.1, 0.3, 0.77] if busy else [0.0]
+    trace = make_trace("few", arrivals, [10] * len(arrivals), [3] * len(arrivals))
+    serve(AffineOracle(0.01), None, trace, "test-hand-over-twice", deployment=Deployment(instances=2))
+    assert HandOverTwice.ended_ns[0] == [510_000_000, 1_010_000_000]
 
 
 def test_requests_of_a_node_that_goes_away_start_again_elsewhere() -> None:

@@ -59,13 +59,15 @@ def test_disaggregated_times_are_those_of_simdistserve(reference_dir: Path, run:
         np.testing.assert_allclose(found[column], [float(row[column]) for row in rows], rtol=2e-4)
 
 
-@pytest.mark.parametrize("run", ["conv_r2_splitwise_mixed_pool_a1h1", "conv_r5_splitwise_mixed_pool_a0h2"])
-def test_percentiles_are_those_of_splitwise_sim(reference_dir: Path, run: str) -> None:
+POOLS = ("conv_r5_splitwise_mixed_pool_a1h1", "code_r5_splitwise_mixed_pool_a0h2", "conv_r2_baseline_token_jsq_a0h2")
+
+
+@pytest.mark.parametrize("run", POOLS)
+def test_every_time_is_that_of_splitwise_sim(reference_dir: Path, run: str) -> None:
     path = reference_dir / "serving" / "splitwise" / f"{run}.csv"
     with path.open(encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     kind = ServingPools()
     found, _ = kind.predict(rows, path.parents[1], {"results": f"splitwise/{run}.csv"})
-    for column in kind.truth:
-        theirs = np.quantile([float(row[column]) for row in rows], (0.5, 0.9, 0.99))
-        np.testing.assert_allclose(np.quantile(found[column], (0.5, 0.9, 0.99)), theirs, rtol=0.02)
+    for column in kind.truth:  # arrivals are rounded to 1e-6 s there, and who waits for others inherits it
+        np.testing.assert_allclose(found[column], [float(row[column]) for row in rows], rtol=0, atol=3e-5)

@@ -156,7 +156,7 @@ class Policy(ABC):
 
     Options: ClassVar[type[PolicyOptions]] = PolicyOptions
     tick_s: float = 0.0
-    now_ns: int = 0
+    now_ns: int = 0  # of the event a hook is called for
     send_cache: Callable[[RequestState, Instance, int, float], None]
 
     def __init__(self, options: PolicyOptions, instances: Sequence[Instance], longest_tokens: int) -> None:

@@ -77,7 +77,7 @@ class PythonEngine:
         self._sequence += 1
 
     def _instant(self) -> None:
-        now = self._events[0][0]
+        now = self._policy.now_ns = self._events[0][0]
         while self._events and self._events[0][0] == now:
             _, kind, _, what = heapq.heappop(self._events)
             if kind == _ARRIVAL:
@@ -115,7 +115,6 @@ class PythonEngine:
         self._push(now + round(seconds * NS_PER_S), _TRANSFER, _Transfer(request, instance))
 
     def _start(self, instance: Instance, now: int) -> None:
-        self._policy.now_ns = now
         batch = self._policy.form_batch(instance)
         if not batch.prefills and not batch.decodes:
             return
@@ -154,7 +153,7 @@ class PythonEngine:
         assert instance is not None
         if instance.in_flight is not batch:  # lost with its node
             return
-        instance.in_flight, self._end_ns, self._policy.now_ns = None, now, now
+        instance.in_flight, self._end_ns = None, now
         self._keep(batch, instance, now)
         finished: list[RequestState] = []
         for request in batch.prefills:

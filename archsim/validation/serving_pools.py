@@ -3,8 +3,8 @@
 The peer interpolates medians of measured times over the tokens of an iteration, contexts aside; a mixed iteration takes
 1.1 times as long as its tokens would as prompts. Times of the machines in MEASURED are medians of all samples, as the
 peer takes them; of others they come from `measured_dgx_median.csv` beside the results. File names say how a run was
-made: trace_rRATE_start_scheduler_a{A100}h{H100}. With a slow token pool under overload the outcome is chaotic: 0.1 % in
-an iteration time moves percentiles by several percent.
+made: trace_rRATE_start_scheduler_a{A100}h{H100}. A slow token pool under overload is chaotic: 0.1 % in an iteration
+time moves percentiles by several percent, so the medians have all the digits of the samples that matter.
 """
 
 from __future__ import annotations
@@ -33,15 +33,56 @@ WEIGHT_BYTES, MEMORY_BYTES = 329e9, 8 * 80 * 2**30
 TRANSFER_BYTES_PER_S = 200 * 2**30
 MIXED = 1.1
 TOKENS = (128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
-# medians of splitwise-sim's profiles (8f99e7d, MIT), ms: prompt and token time by tokens of the iteration
+# medians over all samples of as many tokens in splitwise-sim's data/perf_model.csv (8f99e7d, MIT; BLOOM-176B on eight
+# GPUs, 5 to 45 samples a point), ms: prompt and token time by tokens of the iteration
 MEASURED: dict[str, tuple[Sequence[float], Sequence[float]]] = {
     "a100-80gb": (
-        (79.66844, 99.16399, 174.3823, 287.6, 536.05545, 1332.64301, 3591.46812, 5782.00255, 11251.82796),
-        (47.6121, 47.7067, 49.31298, 49.43, 50.1882, 51.63133, 54.27385, 65.38047, 96.58297),
+        (
+            79.668437131,
+            99.163994193,
+            174.382301047,
+            287.467345595,
+            536.055457313,
+            1332.643015077,
+            3591.468118597,
+            5782.002554042,
+            11251.827955013,
+        ),
+        (
+            47.612100488,
+            47.706697895,
+            49.312983617,
+            49.442481044,
+            50.188204091,
+            51.631326583,
+            54.273851959,
+            65.380468319,
+            96.582974533,
+        ),
     ),
     "h100-80gb": (
-        (48.2844, 51.1795, 76.1418, 132.217, 251.964, 649.5983, 1411.5746, 2521.9093, 4996.4507),
-        (35.7392, 36.1545, 36.1662, 36.3339, 36.7389, 37.5299, 39.0164, 45.8416, 63.8213),
+        (
+            48.284439021,
+            51.179482951,
+            76.141803991,
+            132.216997008,
+            251.964009483,
+            649.598277028,
+            1411.574580998,
+            2521.909306,
+            4996.45071401,
+        ),
+        (
+            35.739242111,
+            36.154480404,
+            36.166175007,
+            36.333880492,
+            36.738943138,
+            37.52989887,
+            39.016441875,
+            45.841567143,
+            63.821342159,
+        ),
     ),
 }
 
