@@ -9,6 +9,7 @@ import pytest
 from archsim.compute import Operation, time_operation
 from archsim.config import load, load_model, load_system
 from archsim.config.schemas.launch import Launch
+from archsim.config.schemas.system import System
 from archsim.cost.evaluation import evaluate
 from archsim.execution.costing import Costing
 from archsim.execution.launch import (
@@ -23,6 +24,7 @@ from archsim.execution.launch import (
     step_fixed_s,
 )
 from archsim.execution.step import simulate_pass
+from archsim.results import OperatorResult
 from archsim.validation.papers.mononn import GPUS, bert_pass
 from archsim.workload.operator import Phase
 
@@ -52,6 +54,21 @@ def test_floors_of_operator_tables_are_counted_once() -> None:
     floors = launch.graph_floors
     saved = 4 * floors.product + floors.attention + 3 * floors.vector
     assert total("graph") == pytest.approx(tables - saved + launch.graph_launch)
+
+
+@pytest.mark.parametrize("gpu", ["a100-sxm-80gb", "h100-sxm", "b200-sxm", "l40s", "rtx-pro-6000"])
+def test_experts_pay_for_kernels_in_a_step_not_for_the_framework_around_them(gpu: str) -> None:
+    """Six launches like those of products where a block alone takes more, and never more than a block alone."""
+    device, op = load("gpu", gpu), Operation("experts", 2, 1536, 4096, count=64, inputs=2, requests=16)
+    alone, launch = time_operation(device, op), Launch()
+    found = launched(device, launch, op).seconds - (alone.seconds - alone.fixed_s)
+    product = time_operation(device, Operation("gemm", 1, 64, 64))
+    kernels = device.timing.gemm["fp16"]
+    per_kernel = kernels.launch + kernels.fill - launch.graph_floors.product
+    assert found == pytest.approx(min(alone.fixed_s, 6 * per_kernel))
+    assert per_kernel < product.fixed_s
+    twice = Launch(expert_kernels=12)
+    assert launched(device, launch, op).seconds <= launched(device, twice, op).seconds <= alone.seconds
 
 
 def test_eager_is_bound_by_the_host_where_kernels_are_short() -> None:
@@ -160,6 +177,29 @@ def test_attention_is_one_kernel_only_where_kernels_are_timed() -> None:
         assert sum(row.joules for row in rows) == pytest.approx(report.energy.decode_step_j)
 
 
+def test_small_kernels_of_a_layer_are_in_the_step() -> None:
+    """Rotation, norms of queries and keys, sampling: each where the model and the framework have it, once."""
+    machine = load_system("hgx-h100", ("units.gpu.count=4",))
+    fused = load_system("hgx-h100", ("units.gpu.count=4", "units.gpu.launch.rope_kernel=false"))
+
+    def rows(system: System, *keys: str) -> dict[str, OperatorResult]:
+        report = evaluate(system, load_model("llama3-8b", keys), 8, 256, 2)
+        decode = [row for row in report.operators if row.phase == "decode"]
+        assert sum(row.seconds - row.overlap_s for row in decode) == pytest.approx(report.latency.tpot_s, rel=1e-6)
+        return {row.name: row for row in decode}
+
+    plain, own = rows(machine), rows(fused)
+    assert (plain["rope"].count, plain["sampling"].count) == (32, 1)
+    assert {*plain} - {*own} == {"rope"}
+    assert {*rows(machine, "rotary_positions=false")} == {*own}
+    assert {*rows(machine, "query_key_norm=head")} - {*plain} == {"norm_qk"}
+    whole = rows(machine, "query_key_norm=all")
+    assert {*whole} - {*plain} == {"norm_qk", "all_reduce_qk"}
+    assert whole["all_reduce_qk"].bytes == 32 * 8 * 2 * 4.0 * 4  # two sums of four bytes a token, on four devices
+    roofline = evaluate(load_system("dgx-a100"), load_model("llama3-8b"), 4, 256, 2)
+    assert not {"rope", "sampling"} & {row.name for row in roofline.operators}
+
+
 def test_an_encoder_attends_to_every_token() -> None:
     gpu = load("gpu", "h100-sxm")
     tokens = 2048
@@ -182,7 +222,7 @@ def test_routed_experts_are_one_kernel_that_reads_every_touched_expert_once() ->
     model = load_model("mixtral-8x7b")
     report = evaluate(load_system("hgx-h100", ("units.gpu.count=2",)), model, 32, 256, 2)
     rows = {row.name: row for row in report.operators if row.phase == "decode"}
-    assert not {"router", "ffn_up", "activation", "ffn_down", "ffn_combine"} & set(rows)
+    assert not {"ffn_up", "activation", "ffn_down", "ffn_combine"} & set(rows)
     weights = model.layers * model.ffn_weights * 2.0  # 32 tokens touch all eight experts
     assert rows["experts"].bytes == pytest.approx(weights, rel=0.02)
     assert rows["experts"].flop == pytest.approx(2.0 * 32 * 2 * model.layers * model.ffn_weights / 8)

@@ -43,7 +43,7 @@ def launched(gpu: Gpu, launch: Launch, op: Operation) -> OperationCost:
     found = time_operation(gpu, op)
     if launch.mode == "monolithic":
         return min((in_one_kernel(gpu, launch, op, shape) for shape in shapes()), key=lambda cost: cost.seconds)
-    device_s = found.seconds - min(found.fixed_s, _floor(launch, op))
+    device_s = found.seconds - min(found.fixed_s, _floor(gpu, launch, op, found))
     if launch.mode == "fused" and op.kind in ELEMENTWISE:
         return _fused(found, op)
     if not in_graph(launch):
@@ -72,13 +72,22 @@ def step_fixed_s(launch: Launch, requests: int, prompt_layers: int = 0) -> float
     return start + host_s + launch.prefill_layer_overhead * prompt_layers
 
 
-def _floor(launch: Launch, op: Operation) -> float:
+def _floor(gpu: Gpu, launch: Launch, op: Operation, found: OperationCost) -> float:
+    """Fixed time in the timing of one operation alone that a step does not pay for it."""
     floors = launch.graph_floors
     if op.kind == "attention":
         return floors.attention
     if op.kind == "experts":
-        return floors.experts
+        return max(found.fixed_s - launch.expert_kernels * _product_fixed_s(gpu, launch), 0.0)
     return floors.product if op.kind in ("gemm", "matmul") else floors.vector
+
+
+def _product_fixed_s(gpu: Gpu, launch: Launch) -> float:
+    """Fixed time that a step pays for the kernel of one product."""
+    kernels = gpu.timing
+    assert isinstance(kernels, GpuKernels)
+    product = kernels.gemm["fp16"]
+    return max(product.launch + product.fill - launch.graph_floors.product, 0.0)
 
 
 def _shortened(found: OperationCost, seconds: float, bound: Bound) -> OperationCost:

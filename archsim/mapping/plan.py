@@ -18,7 +18,7 @@ from archsim.mapping.shard import ATTENTION, is_ffn_weight, is_row_split, shard
 from archsim.workload.operator import Operator
 
 PIPELINED_GEMMS = ("qkv", "attention_out")
-OUTSIDE = ("embedding", "norm_embedding", "norm_final", "lm_head", "framework")
+OUTSIDE = ("embedding", "norm_embedding", "norm_final", "lm_head", "sampling", "framework")
 
 
 @dataclass(frozen=True)
@@ -202,17 +202,53 @@ class _Planner:
             work = self._attention(operator, unit) if in_memory else self._flash_attention(operator, unit)
         self._add(name, unit, work, operator.repeat, before, self._heads(operator))
         self._produced[operator.name] = name
+        if timed_by_kernels(self._system, unit):
+            self._kernels_after(operator, unit)
         if operator.name == "qkv" and self._phase == "prefill" and self._model.architecture == "decoder":
             self._store_kv(operator)
 
+    def _kernels_after(self, operator: Operator, unit: str) -> None:
+        """What a GPU's library launches beside a product: norm and rotation of queries and keys, sampling."""
+        if operator.name == "qkv" and self._model.query_key_norm != "none":
+            self._norm_queries(operator, unit)
+        found = self._system.units[unit]
+        if operator.name == "qkv" and self._model.rotary_positions and found.type == "gpu" and found.launch.rope_kernel:
+            self._launch("rope", unit, replace(self._queries_and_keys(operator, unit), function="rope"), operator)
+        if operator.name == "lm_head":
+            self._launch("sampling", unit, Operation("softmax", operator.m, operator.n, function="sampling"), operator)
+
+    def _launch(self, name: str, unit: str, operation: Operation, after: Operator) -> None:
+        """A kernel that works on the result of `after` in place."""
+        work = Compute(unit, operation, self._system.units[unit].count)
+        self._add(name, unit, work, after.repeat, [self._produced[after.name]], 1)
+        self._produced[after.name] = name
+
+    def _queries_and_keys(self, qkv: Operator, unit: str) -> Operation:
+        """One device's queries and keys as the rows of an element-wise operation."""
+        model, ways = self._model, self._system.units[unit].count // self._places.groups
+        share = shard(qkv, ways, model.key_value_heads, self._slips)
+        heads, kv_heads = model.heads, model.key_value_heads
+        width = share.n * (heads + kv_heads) / (heads + 2 * kv_heads)
+        return Operation("activation", share.m, width, a_bytes=qkv.a_bytes, b_bytes=0.0, c_bytes=qkv.a_bytes)
+
+    def _norm_queries(self, qkv: Operator, unit: str) -> None:
+        """Norms within a head need no other device; norms over all heads add up two sums a token over the devices."""
+        rows = self._queries_and_keys(qkv, unit)
+        if self._model.query_key_norm == "head":
+            rows = replace(rows, m=rows.m * rows.n / self._model.head_size, n=self._model.head_size)
+        if self._model.query_key_norm == "all" and self._places.ways > 1:
+            connection, _ = self._connection(self._places.main, self._places.main)
+            work = AllReduce(connection, self._places.ways, self._places.groups, qkv.m * 2 * 4.0)
+            self._add("all_reduce_qk", connection, work, qkv.repeat, [self._produced["qkv"]], 1)
+            self._produced["qkv"] = "all_reduce_qk"
+        self._launch("norm_qk", unit, replace(rows, kind="norm"), qkv)
+
     def _in_expert_kernel(self, operator: Operator, unit: str, before: list[str]) -> bool:
-        """Routing, experts and their sum are one operation of a GPU's kernel library; whether this is a part of it."""
+        """Top-k, experts and their sum are one operation of a GPU's kernel library; whether this is a part of it."""
         experts = self._model.experts
         if experts is None or not timed_by_kernels(self._system, unit) or self._system.mapping.ffn_coprocessing:
             return False
-        if operator.name == "router":
-            self._produced["router"] = before[0]
-        elif operator.name == "ffn_up":
+        if operator.name == "ffn_up":
             up = shard(operator, self._system.units[unit].count // self._places.groups, self._model.key_value_heads)
             gates = 2 if self._model.ffn_gated else 1
             tokens = int(self._graph.graph["batch"]) * int(self._graph.graph["new_tokens"])
@@ -348,7 +384,7 @@ class _Planner:
         connection, links = self._connection(self._places.main, home)
         per_token = 2 * self._model.key_value_heads * self._model.head_size * self._model.kv_element_bytes
         work = Transfer(connection, links, qkv.m * per_token * self._places.groups / links)
-        self._add("store_kv", f"{connection}:{self._places.main}->{home}", work, qkv.repeat, ["qkv"], 1)
+        self._add("store_kv", f"{connection}:{self._places.main}->{home}", work, qkv.repeat, [self._produced["qkv"]], 1)
 
     def _share_memory(self, first: str, second: str) -> bool:
         units = self._system.units

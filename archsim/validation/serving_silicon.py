@@ -40,13 +40,14 @@ class Framework:
     request_s: float
     prompt_layer_s: float
     kv_dtype: str
+    rope_kernel: bool = True
 
 
 # One set for all models and GPUs; chosen on the serving rows of ai-dynamo/aiconfigurator 095f58a51, within the ranges
 # in which its operator sums fall short of served steps (0.5 to 2 ms a step, 0 to 15 us a request).
 FRAMEWORKS = {
     "vllm": Framework(1.0e-3, 8e-6, 0.4e-3, "bf16"),
-    "trtllm": Framework(0.5e-3, 4e-6, 0.3e-3, "fp8"),
+    "trtllm": Framework(0.5e-3, 4e-6, 0.3e-3, "fp8", rope_kernel=False),
 }
 
 
@@ -67,6 +68,7 @@ def machine(gpu: str, count: int, backend: str) -> System:
         f"units.gpu.count={count}", f"units.gpu.launch.step_overhead={how.step_s} s",
         f"units.gpu.launch.request_overhead={how.request_s} s",
         f"units.gpu.launch.prefill_layer_overhead={how.prompt_layer_s} s",
+        f"units.gpu.launch.rope_kernel={str(how.rope_kernel).lower()}",
     )  # fmt: skip
     return load_system(SYSTEMS[gpu], keys)
 

@@ -79,8 +79,10 @@ def operator_of(machine: Machine, op: Operation) -> GpuOperator:
         matrices = 3 if op.inputs == 2 else 2
         inter = op.n if not b.slots and b.dtype not in BLOCK_SCALES else -(-op.n // PADDED_INTER) * PADDED_INTER
         return Moe(op.requests, op.k, inter, (float(op.m),) * op.count, matrices, a, b, c, compute)
-    if op.kind == "activation":
-        name: VectorName = "activation" if op.inputs == 2 else "gelu"
+    if op.function in ("rope", "sampling"):
+        name: VectorName = cast(VectorName, op.function)
+    elif op.kind == "activation":
+        name = "activation" if op.inputs == 2 else "gelu"
     else:
         name = _VECTORS[op.kind]
     return Vector(name, op.m * op.count, op.n, op.a_bytes)

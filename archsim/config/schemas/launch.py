@@ -17,7 +17,6 @@ class GraphFloors(Config):
 
     product: Time = Field(default=0.5e-6, description="matrix products")
     attention: Time = Field(default=4e-6, description="attention: the graph's launch")
-    experts: Time = Field(default=4e-6, description="a block of routed experts: the graph's launch")
     vector: Time = Field(default=0.5e-6, description="norms, activations, additions, look-ups")
 
 
@@ -35,6 +34,14 @@ class Launch(Config):
     eager_dispatch: Time = Field(default=5e-6, description="host time from one kernel launch to the next")
     graph_launch: Time = Field(default=5e-6, description="start of a captured graph or of one large kernel")
     graph_floors: GraphFloors = GraphFloors()
+    rope_kernel: bool = Field(
+        default=True, description="queries and keys are rotated by a kernel of its own, not by the one that stores keys"
+    )
+    expert_kernels: Annotated[int, Field(ge=1, le=64)] = Field(
+        default=6,
+        description="kernels of a block of routed experts (top-k, permute, two grouped products, activation, combine); "
+        "a step pays each like that of a product, whatever the framework's block takes on its own",
+    )
     grid_barrier: Time = Field(default=1.5e-6, description="barrier over all blocks of a kernel")
     memory_latency: Time = Field(default=0.6e-6, description="DRAM latency under load, for the bytes in flight needed")
     l2_share: Annotated[Fraction, Field(gt=0, le=1)] = Field(

@@ -60,7 +60,13 @@ class Model(Preset):
     max_positions: int = Field(gt=0, le=1_000_000_000, description="longest sequence the model was built for")
     learned_positions: bool = Field(default=False, description="position embedding is a table of weights")
     rotary_positions: bool = Field(
-        default=False, description="queries and keys are rotated by their position; counted on NPUs only"
+        default=False,
+        description="queries and keys are rotated by their position; counted on NPUs and on GPUs timed by kernels",
+    )
+    query_key_norm: Literal["none", "head", "all"] = Field(
+        default="none",
+        description="queries and keys are normalised within each head or over all heads; counted on GPUs timed by "
+        "kernels",
     )
     tied_embeddings: bool = Field(default=False, description="output projection shares the embedding table")
     bias: bool = Field(default=False, description="linear layers add a bias vector")
