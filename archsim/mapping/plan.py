@@ -14,6 +14,7 @@ from archsim.compute.operation import Operation
 from archsim.config.schemas.model import Model
 from archsim.config.schemas.system import System
 from archsim.errors import ConfigError
+from archsim.mapping.library import expert_block, flash_attention, query_norm, rotation
 from archsim.mapping.shard import ATTENTION, is_ffn_weight, is_row_split, shard
 from archsim.workload.operator import Operator
 
@@ -199,7 +200,7 @@ class _Planner:
         name = "attention" if fused else operator.name
         work: Work = self._work(operator, unit)
         if fused:
-            work = self._attention(operator, unit) if in_memory else self._flash_attention(operator, unit)
+            work = self._attention(operator, unit) if in_memory else self._flash(operator, unit)
         self._add(name, unit, work, operator.repeat, before, self._heads(operator))
         self._produced[operator.name] = name
         if timed_by_kernels(self._system, unit):
@@ -209,13 +210,21 @@ class _Planner:
 
     def _kernels_after(self, operator: Operator, unit: str) -> None:
         """What a GPU's library launches beside a product: norm and rotation of queries and keys, sampling."""
-        if operator.name == "qkv" and self._model.query_key_norm != "none":
-            self._norm_queries(operator, unit)
-        found = self._system.units[unit]
-        if operator.name == "qkv" and self._model.rotary_positions and found.type == "gpu" and found.launch.rope_kernel:
-            self._launch("rope", unit, replace(self._queries_and_keys(operator, unit), function="rope"), operator)
+        model, found = self._model, self._system.units[unit]
         if operator.name == "lm_head":
             self._launch("sampling", unit, Operation("softmax", operator.m, operator.n, function="sampling"), operator)
+        if operator.name != "qkv":
+            return
+        share = self._shard(operator, unit)
+        if model.query_key_norm == "all" and self._places.ways > 1:  # two sums a token, added up over the devices
+            connection, _ = self._connection(self._places.main, self._places.main)
+            work = AllReduce(connection, self._places.ways, self._places.groups, operator.m * 2 * 4.0)
+            self._add("all_reduce_qk", connection, work, operator.repeat, [self._produced["qkv"]], 1)
+            self._produced["qkv"] = "all_reduce_qk"
+        if model.query_key_norm != "none":
+            self._launch("norm_qk", unit, query_norm(model, share), operator)
+        if model.rotary_positions and found.type == "gpu" and found.launch.rope_kernel:
+            self._launch("rope", unit, rotation(model, share), operator)
 
     def _launch(self, name: str, unit: str, operation: Operation, after: Operator) -> None:
         """A kernel that works on the result of `after` in place."""
@@ -223,47 +232,16 @@ class _Planner:
         self._add(name, unit, work, after.repeat, [self._produced[after.name]], 1)
         self._produced[after.name] = name
 
-    def _queries_and_keys(self, qkv: Operator, unit: str) -> Operation:
-        """One device's queries and keys as the rows of an element-wise operation."""
-        model, ways = self._model, self._system.units[unit].count // self._places.groups
-        share = shard(qkv, ways, model.key_value_heads, self._slips)
-        heads, kv_heads = model.heads, model.key_value_heads
-        width = share.n * (heads + kv_heads) / (heads + 2 * kv_heads)
-        return Operation("activation", share.m, width, a_bytes=qkv.a_bytes, b_bytes=0.0, c_bytes=qkv.a_bytes)
-
-    def _norm_queries(self, qkv: Operator, unit: str) -> None:
-        """Norms within a head need no other device; norms over all heads add up two sums a token over the devices."""
-        rows = self._queries_and_keys(qkv, unit)
-        if self._model.query_key_norm == "head":
-            rows = replace(rows, m=rows.m * rows.n / self._model.head_size, n=self._model.head_size)
-        if self._model.query_key_norm == "all" and self._places.ways > 1:
-            connection, _ = self._connection(self._places.main, self._places.main)
-            work = AllReduce(connection, self._places.ways, self._places.groups, qkv.m * 2 * 4.0)
-            self._add("all_reduce_qk", connection, work, qkv.repeat, [self._produced["qkv"]], 1)
-            self._produced["qkv"] = "all_reduce_qk"
-        self._launch("norm_qk", unit, replace(rows, kind="norm"), qkv)
-
     def _in_expert_kernel(self, operator: Operator, unit: str, before: list[str]) -> bool:
         """Top-k, experts and their sum are one operation of a GPU's kernel library; whether this is a part of it."""
         experts = self._model.experts
         if experts is None or not timed_by_kernels(self._system, unit) or self._system.mapping.ffn_coprocessing:
             return False
         if operator.name == "ffn_up":
-            up = shard(operator, self._system.units[unit].count // self._places.groups, self._model.key_value_heads)
-            gates = 2 if self._model.ffn_gated else 1
             tokens = int(self._graph.graph["batch"]) * int(self._graph.graph["new_tokens"])
-            kernel = replace(
-                up,
-                kind="experts",
-                m=operator.m * operator.fill,
-                n=up.n / gates,
-                inputs=gates,
-                requests=tokens,
-                flop=0.0,
-            )
-            self._add(
-                "experts", unit, Compute(unit, kernel, self._system.units[unit].count), operator.repeat, before, 1
-            )
+            kernel = expert_block(self._model, operator, self._shard(operator, unit), tokens)
+            work = Compute(unit, kernel, self._system.units[unit].count)
+            self._add("experts", unit, work, operator.repeat, before, 1)
             self._produced["ffn_up"] = "experts"
         elif operator.name in ("activation", "ffn_down") or (operator.name == "ffn_combine" and not experts.shared):
             self._produced[operator.name] = "experts"
@@ -285,9 +263,12 @@ class _Planner:
     def _unit_of(self, operator: Operator) -> str:
         return self._places.attention if operator.kind in ATTENTION else self._places.main
 
-    def _work(self, operator: Operator, unit: str) -> Work:
+    def _shard(self, operator: Operator, unit: str) -> Operation:
         ways = self._system.units[unit].count // self._places.groups
-        operation = shard(operator, ways, self._model.key_value_heads, self._slips)
+        return shard(operator, ways, self._model.key_value_heads, self._slips)
+
+    def _work(self, operator: Operator, unit: str) -> Work:
+        operation = self._shard(operator, unit)
         if operator.name == "qkv" and self._model.rotary_positions and self._joins_vector_work(unit):
             # the whole result passes the rotation, values with angle 0; not counted as FLOP, as on other units
             operation = replace(operation, then=replace(operation, kind="activation", function="rope", flop=0.0))
@@ -304,7 +285,6 @@ class _Planner:
 
     def _join_product(self, operator: Operator, unit: str) -> bool:
         """Let an NPU apply an activation to the result tiles of the product before it, on their way out."""
-        found = self._system.units[unit]
         products = list(self._graph.predecessors(operator.name))
         if not self._joins_vector_work(unit) or len(products) != 1:
             return False
@@ -313,17 +293,20 @@ class _Planner:
         task = self._plan.tasks[index]
         if not isinstance(task.work, Compute) or task.work.unit != unit:
             return False
-        ways = found.count // self._places.groups
-        then = shard(operator, ways, self._model.key_value_heads, self._slips)
+        then = self._shard(operator, unit)
         product = task.work.operation
         joined = replace(task.work, operation=replace(product, then=then, flop=product.flop + then.flop))
         self._plan.tasks[index] = replace(task, name=f"{name}+{operator.name}", work=joined)
         self._produced[products[0]] = self._produced[operator.name] = f"{name}+{operator.name}"
         return True
 
+    def _flash(self, score: Operator, unit: str) -> Compute:
+        kernel = flash_attention(self._model, score, self._shard(score, unit))
+        return Compute(unit, kernel, self._system.units[unit].count)
+
     def _attention(self, score: Operator, unit: str) -> PimAttention:
         devices = self._system.units[unit].count
-        operation = shard(score, devices // self._places.groups, self._model.key_value_heads, self._slips)
+        operation = self._shard(score, unit)
         flop = sum(self._graph.nodes[name]["operator"].flop for name in ATTENTION)
         return PimAttention(
             unit,
@@ -336,17 +319,6 @@ class _Planner:
             score.b_bytes,
             flop * self._places.groups,
         )
-
-    def _flash_attention(self, score: Operator, unit: str) -> Compute:
-        """Score, softmax and context as one kernel."""
-        devices = self._system.units[unit].count
-        operation = shard(score, devices // self._places.groups, self._model.key_value_heads, self._slips)
-        kernel = replace(
-            operation, kind="attention", flop=0.0, requests=score.count // self._model.key_value_heads,
-            new_tokens=score.m * self._model.key_value_heads // self._model.heads, c_bytes=operation.a_bytes,
-            causal=self._model.architecture == "decoder",
-        )  # fmt: skip
-        return Compute(unit, kernel, devices)
 
     def _heads(self, operator: Operator) -> int:
         """Into how many head-level parts the pipelining rule lets this operator be cut."""
