@@ -182,15 +182,9 @@ def next_hit(s: Array, o: int, b: int, d: int, i: int) -> None:
 def apply_constraints(s: Array, o: int, command: int, b: int, t: int) -> None:
     """`command` issues to bank `b` (or its scope) at `t`: raise the earliest ticks of what follows."""
     for k in range(s[lay.G_ROWS + command], s[lay.G_ROWS + command + 1]):
-        i = s[(b + lay.B_PATH + s[(lay.G_LEVEL + k) & lay.AT]) & lay.AT] & lay.AT
-        r = (lay.G_TABLE + 8 * k) & lay.AT
-        # all classes at once, without branches: loads before stores, so that the compiler can use vectors
-        v0, v1, v2, v3 = t + s[r], t + s[r + 1], t + s[r + 2], t + s[r + 3]
-        v4, v5, v6, v7 = t + s[r + 4], t + s[r + 5], t + s[r + 6], t + s[r + 7]
-        v0, v1, v2, v3 = max(v0, s[i]), max(v1, s[i + 1]), max(v2, s[i + 2]), max(v3, s[i + 3])
-        v4, v5, v6, v7 = max(v4, s[i + 4]), max(v5, s[i + 5]), max(v6, s[i + 6]), max(v7, s[i + 7])
-        s[i], s[i + 1], s[i + 2], s[i + 3] = v0, v1, v2, v3
-        s[i + 4], s[i + 5], s[i + 6], s[i + 7] = v4, v5, v6, v7
+        rule = s[(lay.G_TABLE + k) & lay.AT]
+        i = (s[(b + lay.B_PATH + (rule & 7)) & lay.AT] + ((rule >> 3) & 7)) & lay.AT
+        s[i] = max(s[i], t + (rule >> 6))
     for k in range(s[lay.G_EXTRA + command], s[lay.G_EXTRA + command + 1]):
         x = (lay.G_XTABLE + 5 * k) & lay.AT
         if s[x] == 1:
@@ -202,16 +196,13 @@ def apply_constraints(s: Array, o: int, command: int, b: int, t: int) -> None:
 @outlined
 def _raise_siblings(s: Array, o: int, b: int, level: int, f: int, v: int) -> None:
     mine = s[b + lay.B_PATH + (level & 7)] & lay.AT
-    if level == 1:
-        first, n = o + lay.NODE1, s[lay.G_N1]
-    elif level == 2:
+    first, n = o + lay.NODE1, s[lay.G_N1]
+    if level == 2:
         n = s[lay.G_FAN2]
-        first = o + lay.NODE2
-        first += (mine - first) // (8 * n) * (8 * n)
-    else:
+        first = o + lay.NODE2 + (s[b + lay.B_PATH + 1] - o - lay.NODE1) * n
+    elif level == 3:
         n = s[lay.G_FAN3]
-        first = o + lay.NODE3
-        first += (mine - first) // (8 * n) * (8 * n)
+        first = o + lay.NODE3 + (s[b + lay.B_PATH + 2] - o - lay.NODE2) * n
     for k in range(n):
         i = (first + 8 * k) & lay.AT
         if i != mine and s[i + f] < v:

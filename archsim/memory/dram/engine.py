@@ -208,14 +208,11 @@ class Engine:
 
     def _fill_rows(self) -> None:
         s, at, extra_at = self.state, 0, 0
-        s[lay.G_TABLE : lay.G_XTABLE] = -lay.INF
         rows = self.setup.tables.rows
         for role in range(lay.N_COMMANDS):
             s[lay.G_ROWS + role], s[lay.G_EXTRA + role] = at, extra_at
-            for level in sorted({level for level, _, _ in rows[role]}):
-                s[lay.G_LEVEL + at] = level
-                for _, follow, ticks in (row for row in rows[role] if row[0] == level):
-                    s[lay.G_TABLE + 8 * at + follow] = ticks
+            for level, follow, ticks in rows[role]:
+                s[lay.G_TABLE + at] = ticks << 6 | follow << 3 | level
                 at += 1
             for row in self.setup.tables.extra[role]:
                 s[lay.G_XTABLE + 5 * extra_at : lay.G_XTABLE + 5 * extra_at + 5] = row

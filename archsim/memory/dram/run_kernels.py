@@ -169,6 +169,12 @@ def _unsettled(s: Array, t: int) -> int:
     return -1
 
 
+@outlined  # merged, its floating point work would be done for every request
+def _paced(gap: float, i: int) -> int:
+    """The earliest clock of request `i`."""
+    return int(np.ceil(i * gap))
+
+
 @inner
 def _next_offer(s: Array, gap: float, i: int, t: int, m: int) -> int:
     """The earliest clock at which request `i` + 1 may be offered, when `i` is offered at `t`."""
@@ -177,7 +183,7 @@ def _next_offer(s: Array, gap: float, i: int, t: int, m: int) -> int:
         if s[lay.G_LIMIT] == 1:
             before = lay.INF
         else:
-            before = int(np.ceil((i + 1) * gap))
+            before = _paced(gap, i + 1)
     return int(before)
 
 
@@ -222,8 +228,8 @@ def _offer(s: Array, locations: Array, addresses: Array, times: Array, gap: floa
         if m & lay.M_TIMED and t < times[at]:
             t, used = times[at], 0
             continue
-        if gap > 0.0 and t < i * gap:
-            t, used = int(np.ceil(i * gap)), 0
+        if gap > 0.0 and t < _paced(gap, i):
+            t, used = _paced(gap, i), 0
             continue
         location = locations[at]
         o = (lay.G_SIZE + ((location >> lay.LOC_CHANNEL) & 0xFF) * s[lay.G_STRIDE]) & lay.AT
