@@ -163,6 +163,7 @@ class Engine:
             bare and self.channels == 1 and not (c.max_outstanding_reads or c.gap_ticks) and c.read_queue > 1
         )
         features[lay.M_SKIP] = bare and not (c.max_outstanding_reads or c.gap_ticks)
+        features[lay.M_DEAL] = features[lay.M_SKIP] and self.channels > 1
         features[lay.M_STREAK] = self.fast and c.close_after == 0
         s[lay.G_MODE] = sum(bit for bit, present in features.items() if present)
         s[lay.G_CLOSED], s[lay.G_COMPAT] = c.close_after, c.close_under_active_request

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from archsim.memory.dram import layout_kernels as lay
 from archsim.memory.dram.alone_kernels import serve_alone
-from archsim.memory.dram.bank_kernels import list_add
 from archsim.memory.dram.controller_kernels import look, settle
+from archsim.memory.dram.deal_kernels import deal
+from archsim.memory.dram.enter_kernels import behind, buffered_write, enter
 from archsim.memory.dram.fast_kernels import hit_run, hits_until
 from archsim.memory.dram.issue_kernels import finish_read
 from archsim.memory.dram.period_kernels import skip_ahead
@@ -25,59 +26,6 @@ CATCH_UP, EMPTY, FINISH = -1, 2, 3  # goals of a channel besides room for a read
 NEVER = lay.INF - 1
 
 
-@outlined
-def _buffered_write(s: Array, o: int, b: int, address: int) -> bool:
-    """Is a write to `address` waiting in the write buffer?"""
-    if s[(s[o + lay.H_FILTER] & lay.AT) + ((address >> s[lay.G_ADDR_SHIFT]) & (lay.FILTER_SIZE - 1))] == 0:
-        return False
-    i = s[b + lay.B_LIST + 4 + lay.B_HEAD]
-    while i >= 0:
-        i &= lay.AT
-        if s[i + lay.S_ADDR] == address:
-            return True
-        i = s[i + lay.S_NEXT]
-    return False
-
-
-@inner
-def _enter(s: Array, o: int, b: int, d: int, number: int, location: int, address: int, t: int, m: int) -> None:
-    """Put a request into its buffer and, if it is the oldest of its kind in the bank, into the candidate lists."""
-    i = s[o + lay.H_FREE]
-    if i < 0:
-        s[lay.G_ERROR] = lay.ERROR_SLOTS
-        return
-    i &= lay.AT
-    s[o + lay.H_FREE] = s[i + lay.S_NEXT]
-    row = (location >> lay.LOC_ROW) & 0xFFFFFFFF
-    key = (number << lay.SLOT_BITS) | ((i - s[o + lay.H_SLOTS]) // lay.SLOT_SIZE)
-    e = b + lay.B_LIST + 4 * d
-    tail = s[e + lay.B_TAIL]
-    s[i + lay.S_ROW] = row
-    s[i + lay.S_BANK] = b
-    s[i + lay.S_ARRIVAL] = t
-    s[i + lay.S_NEXT] = -1
-    s[i + lay.S_PREV] = tail
-    s[i + lay.S_ADDR] = address
-    s[i + lay.S_KEY] = key
-    s[i + lay.S_KIND] = d | ((location & 0xFFF) << 8)
-    if tail >= 0:
-        s[(tail & lay.AT) + lay.S_NEXT] = i
-    else:
-        s[e + lay.B_HEAD] = i
-    s[e + lay.B_TAIL] = i
-    s[o + lay.H_N + d] += 1
-    if d == 1:
-        s[(s[o + lay.H_FILTER] & lay.AT) + ((address >> s[lay.G_ADDR_SHIFT]) & (lay.FILTER_SIZE - 1))] += 1
-    open_row = s[b + lay.B_ROW]
-    if open_row == row:
-        if s[e + lay.B_HIT] == lay.NO_KEY:
-            s[e + lay.B_HIT] = key
-            list_add(s, o, d, 0, b, m)
-    elif open_row != lay.OPENING and s[e + lay.B_MISS] == lay.NO_KEY:
-        s[e + lay.B_MISS] = key
-        list_add(s, o, d, 1 if open_row == lay.CLOSED else 2, b, m)
-
-
 @inner
 def _accept(s: Array, o: int, number: int, location: int, address: int, t: int, before: int, m: int) -> int:
     """Offer one request to channel `o` at clock `t`. Returns -1 if it was taken, else its direction.
@@ -86,7 +34,7 @@ def _accept(s: Array, o: int, number: int, location: int, address: int, t: int, 
     """
     b = o + lay.BANK + ((location >> lay.LOC_BANK) & 0x3FF) * lay.BANK_SIZE
     d = (location >> lay.LOC_WRITE) & 1
-    if s[o + lay.H_NW] > 0 and _buffered_write(s, o, b, address):
+    if s[o + lay.H_NW] > 0 and buffered_write(s, o, b, address):
         if d == 0:
             s[lay.G_FORWARDED] += 1
             finish_read(s, o, number, t, t + 1, m)
@@ -101,7 +49,7 @@ def _accept(s: Array, o: int, number: int, location: int, address: int, t: int, 
     s[lay.G_OUTSTANDING] += 1 - d
     if m & lay.M_PACED and d == 0 and serve_alone(s, o, b, number, location, t, before, m):
         return -1
-    _enter(s, o, b, d, number, location, address, t, m)
+    enter(s, o, b, d, number, location, address, t, m)
     s[o + lay.H_CLOCK] = t
     return -1
 
@@ -128,13 +76,6 @@ def _set_goal(s: Array, o: int, until: int, what: int) -> None:
     s[lay.G_GOAL_O], s[lay.G_GOAL_T], s[lay.G_GOAL_D] = o, until, what
 
 
-@inner
-def _behind(s: Array, o: int, t: int) -> bool:
-    """Has channel `o` anything to do up to tick `t`?"""
-    clock = s[o + lay.H_CLOCK]
-    return bool(s[o + lay.H_WAKE] <= t if clock < 0 else clock < t)
-
-
 @outlined
 def _limited(s: Array, t: int) -> int:
     """With a limit of outstanding reads: the clock t' >= `t` at which to offer; -1 - t': a channel must act first."""
@@ -142,7 +83,7 @@ def _limited(s: Array, t: int) -> int:
         settled, first, who = True, lay.INF, lay.G_SIZE
         for k in range(s[lay.G_CHANNELS]):
             o = (lay.G_SIZE + k * s[lay.G_STRIDE]) & lay.AT
-            if _behind(s, o, t):
+            if behind(s, o, t):
                 _set_goal(s, o, t, CATCH_UP)
                 return -1 - t
             if settled and s[o + lay.H_CLOCK] >= 0:
@@ -233,7 +174,7 @@ def _offer(s: Array, locations: Array, addresses: Array, times: Array, gap: floa
             continue
         location = locations[at]
         o = (lay.G_SIZE + ((location >> lay.LOC_CHANNEL) & 0xFF) * s[lay.G_STRIDE]) & lay.AT
-        if _behind(s, o, t):
+        if behind(s, o, t):
             _set_goal(s, o, t, CATCH_UP)
             break
         refused = _accept(s, o, i, location, addresses[at], t, _next_offer(s, gap, i, t, m), m)
@@ -292,6 +233,14 @@ def _advance(s: Array, locations: Array, addresses: Array, times: Array, gap: fl
         if o < 0:
             status = MORE if o == -1 else DONE
             break
+        if m & lay.M_DEAL and m & lay.M_TIMED == 0 and what < 1 and s[lay.G_NEXT] < s[lay.G_LOOK_AT]:
+            number, until = s[lay.G_NEXT], s[lay.G_GOAL_T]
+            t = deal(s, t, locations, addresses, m)
+            if s[lay.G_GOAL_O] < 0 and s[lay.G_NEXT] > number:
+                continue
+            if s[lay.G_GOAL_O] < 0:
+                _set_goal(s, o, until, what)
+            o, what = s[lay.G_GOAL_O], s[lay.G_GOAL_D]
         if m & lay.M_SKIP and m & lay.M_TIMED == 0 and what >= 0 and what < EMPTY and s[lay.G_NEXT] >= s[lay.G_LOOK_AT]:
             behind = _unsettled(s, t)
             if behind >= 0:

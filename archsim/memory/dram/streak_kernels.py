@@ -31,7 +31,7 @@ def streaks(s: Array, o: int, m: int) -> bool:
 
 
 @inner
-def _others(s: Array, o: int, d: int, m: int) -> int:
+def others(s: Array, o: int, d: int, m: int) -> int:
     """No command but RD or WR of a waiting hit can issue before this tick."""
     odd = (m & lay.M_HALF) >> 1
     stop = s[o + lay.H_NEXT_REF]
@@ -69,7 +69,7 @@ def streak(s: Array, o: int, until: int, what: int, m: int) -> int:
     soonest = s[o + lay.H_CLOCK] + 1
     if soonest == 0:
         soonest = s[o + lay.H_WAKE]
-    stop = _others(s, o, d, m)
+    stop = others(s, o, d, m)
     while True:
         if m & lay.M_SPLIT:
             stop = min(stop, s[o + lay.H_WCK])
