@@ -58,6 +58,12 @@ def test_gpt3_layer_total_within_four_per_cent(phase: str, context: int, measure
     assert layer_seconds(phase, 8, context, 4)["TOTAL"] * 1e6 == pytest.approx(measured_us, rel=0.04)
 
 
+def test_layer_totals_are_a_group_of_their_own(samples: dict[str, DatasetResult]) -> None:
+    totals = [group for group in samples["transformer-layer"].groups if group.by["rows"] == "layer total"]
+    assert {group.by["phase"] for group in totals} == {"prefill", "decode"}
+    assert all(group.rows == 1 and group.mape_pct is not None and group.mape_pct < 4 for group in totals)
+
+
 def test_a_device_without_preset_is_skipped_with_its_name(tmp_path: Path) -> None:
     (tmp_path / "manifest.yaml").write_text("name: n\ndatasets: [{kind: gpu-gemm, results: g.csv}]\n")
     header = "gpu,gemm_dtype,m,n,k,latency_ms\n"

@@ -13,13 +13,16 @@ import pytest
 
 from archsim.config import load_model, load_system
 from archsim.errors import InfeasibleError, UsageError
+from archsim.execution.costing import Costing
 from archsim.execution.plan_search import plan_request, search_plan
+from archsim.execution.step import simulate_pass
 from archsim.mapping.search.constraints import Constraints
 from archsim.mapping.search.frontier import fastest, frontier
 from archsim.mapping.search.milp import solve_milp
 from archsim.mapping.search.pipeline import StageTable, best_pipeline, pass_ps
 from archsim.mapping.search.problem import Choice, Edge, Problem, Solution, assess
 from archsim.mapping.search.result import ParallelPlan
+from archsim.workload.operator import Phase
 
 LAYOUTS = ("whole", "tokens", "columns")
 
@@ -150,6 +153,25 @@ def test_one_nvswitch_node_gets_megatrons_split() -> None:
         "ffn_up": "columns", "activation": "columns", "ffn_down": "rows",
     }  # fmt: skip
     assert {name: split[name] for name in wanted} == wanted
+
+
+@pytest.mark.parametrize("phase", ["prefill", "decode"])
+def test_a_gpu_with_a_kernel_library_plans_attention_as_one_kernel(phase: Phase) -> None:
+    """Alone on one GPU each operator takes what the same pass takes by the fixed rules; scores are never stored."""
+    one = ("dp=1", "tp=1", "pp=1", "micro_batches=1", "*!=co-shard")
+    found = plan("hgx-h100", "llama3-8b", phase, 4, 4096, *one, **{"units.gpu.count": 1})
+    system, model = load_system("hgx-h100", ("units.gpu.count=1",)), load_model("llama3-8b")
+    step = simulate_pass(Costing.of(system), model, phase, 4, 4096 if phase == "prefill" else 1, 4096)
+    times = {task.planned.name: task.seconds * task.planned.repeat for task in step.tasks}
+    for operator in found.stages[0].operators:
+        assert operator.compute_s == pytest.approx(times[operator.name], rel=1e-6)
+    assert "attention" in splits(found)
+    scores = 4 * 32 * 4096 * 4096 * 2.0
+    assert found.memory_bytes < model.weight_bytes + 4 * model.kv_bytes(4096) + scores
+    for tokens in (512, 8192):
+        split = splits(plan("hgx-h100", "llama3-8b", "prefill", 1, tokens, "dp=1", "tp=8"))["attention"]
+        assert split in ("heads", "sequence")
+    assert "score" in splits(plan("dgx-a100", "llama3-8b", phase, 4, 512))
 
 
 def slow_cluster(**more: object) -> dict[str, object]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import product
 
@@ -14,9 +14,11 @@ from numpy.typing import NDArray
 from archsim.compute import Operation
 from archsim.config.schemas.model import Model
 from archsim.config.schemas.system import System
+from archsim.execution.launch import launched
 from archsim.execution.processors import time_on
 from archsim.mapping.capacity import device_capacity_bytes
-from archsim.mapping.plan import OUTSIDE
+from archsim.mapping.library import with_flash_attention
+from archsim.mapping.plan import OUTSIDE, fuses_attention
 from archsim.mapping.search.constraints import Constraints
 from archsim.mapping.search.conversions import LAYOUTS, PS_PER_S, conversions
 from archsim.mapping.search.frontier import frontier
@@ -48,6 +50,13 @@ class Pass:
         inside = [c.link for c in self.system.connections.values() if c.between == (main, main)]
         between = self.system.cluster.link if self.system.cluster else None
         return Fabric(self.system.units[main].count, inside[0] if inside else None, between)
+
+    def graph(self, requests: int) -> nx.DiGraph[str]:
+        """The operators of `requests`; attention is one where the main unit runs it as one kernel."""
+        graph = build_graph(self.model, self.phase, requests, self.new_tokens, self.context_tokens)
+        if fuses_attention(self.system, self.system.mapping.main):
+            return with_flash_attention(self.model, graph)
+        return graph
 
     @property
     def devices(self) -> int:
@@ -123,8 +132,7 @@ class Costs:
 
     @cached_property
     def _graph(self) -> nx.DiGraph[str]:
-        work = self.work
-        return build_graph(work.model, work.phase, self.requests, work.new_tokens, work.context_tokens)
+        return self.work.graph(self.requests)
 
     @property
     def boundary_bytes(self) -> float:
@@ -235,7 +243,10 @@ class Costs:
 
     def _transforms(self, operator: Operator) -> list[Transform]:
         kv_heads = self.work.model.key_value_heads
-        found = transforms(operator, self.ways, self.requests, kv_heads, pieces=self.pieces)
+        queries = self.work.model.heads // kv_heads
+        found = transforms(
+            operator, self.ways, self.requests, kv_heads, pieces=self.pieces, queries_per_kv=queries
+        )  # fmt: skip
         return [t for t in found if self.work.constraints.allows_transform(operator.name, t.name)]
 
     def _choices(self, operator: Operator) -> tuple[Choice, ...]:
@@ -262,12 +273,10 @@ class Costs:
 
     def _choice(self, operator: Operator, transform: Transform) -> Choice:
         if transform.operation not in self.operations:
-            device = self.work.system.units[self.work.system.mapping.main].device
-            seconds = time_on(device, transform.operation).seconds
-            self.operations[transform.operation] = round(seconds * PS_PER_S)
+            self.operations[transform.operation] = round(self._seconds(transform.operation) * PS_PER_S)
         time_ps = self.operations[transform.operation] * transform.pieces
         transient = transform.operand_bytes + transform.result_bytes
-        cache = operator.b_elements * operator.b_bytes if operator.kind in ("score", "context") else 0.0
+        cache = operator.b_elements * operator.b_bytes if operator.kind in ("score", "context", "attention") else 0.0
         if transform.gathers_cache:
             time_ps += round(self._collective("all-gather", self.ways, cache) * PS_PER_S)
             transient += cache
@@ -279,6 +288,14 @@ class Costs:
         return Choice(
             transform.name, time_ps, math.ceil(resident), math.ceil(transient), transform.needs, transform.gives
         )
+
+    def _seconds(self, operation: Operation) -> float:
+        """As a pass pays it: kernels of a GPU's library in the execution mode of the machine, floors counted once."""
+        unit = self.work.system.units[self.work.system.mapping.main]
+        operation = replace(operation, causal=self.work.model.architecture == "decoder")
+        if unit.type == "gpu" and unit.device.timing.model == "kernels":
+            return launched(unit.device, unit.launch, operation).seconds
+        return time_on(unit.device, operation).seconds
 
     def _weights(self, operator: Operator) -> float:
         if operator.kind == "gather":

@@ -26,7 +26,6 @@ from archsim.mapping.search.pipeline_kernels import NEVER
 from archsim.mapping.search.problem import Problem, Solution
 from archsim.mapping.search.result import ParallelPlan, PlannedOperator, PlanPoint, Stage
 from archsim.units import format_bytes
-from archsim.workload import build_graph
 
 _SMOOTH = sorted({2**a * 3**b for a in range(18) for b in range(11)} | set(range(1, 17)))
 _SHORT = int(NEVER) // 8
@@ -43,8 +42,7 @@ def plan_request(
     assert phase in ("prefill", "decode")
     new_tokens = tokens if phase == "prefill" else 1
     work = Pass(system, model, "prefill" if phase == "prefill" else "decode", batch, new_tokens, tokens)
-    names = build_graph(model, work.phase, 1, new_tokens, tokens).nodes
-    parsed = parse_constraints(constraints, names, model.layers, work.devices)
+    parsed = parse_constraints(constraints, work.graph(1).nodes, model.layers, work.devices)
     return replace(work, constraints=parsed)
 
 

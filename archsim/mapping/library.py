@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import networkx as nx
+
 from archsim.compute.operation import Operation
 from archsim.config.schemas.model import Model
 from archsim.workload.operator import Operator
@@ -16,6 +18,21 @@ def flash_attention(model: Model, score: Operator, share: Operation) -> Operatio
         new_tokens=score.m * model.key_value_heads // model.heads, c_bytes=share.a_bytes,
         causal=model.architecture == "decoder",
     )  # fmt: skip
+
+
+def with_flash_attention(model: Model, graph: nx.DiGraph[str]) -> nx.DiGraph[str]:
+    """`graph` with score, softmax and context as the one operator `attention`."""
+    score: Operator = graph.nodes["score"]["operator"]
+    fused: nx.DiGraph[str] = nx.DiGraph(**graph.graph)
+    for name, data in graph.nodes(data=True):
+        if name == "score":
+            fused.add_node("attention", operator=replace(score, name="attention", kind="attention"))
+        elif name not in ("softmax", "context"):
+            fused.add_node(name, **data)
+    inside = {"score": "attention", "softmax": "attention", "context": "attention"}
+    ends = ((inside.get(source, source), inside.get(target, target)) for source, target in graph.edges)
+    fused.add_edges_from((source, target) for source, target in ends if source != target)
+    return fused
 
 
 def expert_block(model: Model, up: Operator, share: Operation, tokens: int) -> Operation:

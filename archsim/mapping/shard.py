@@ -16,9 +16,10 @@ from archsim.workload.operator import Operator, OperatorKind
 COLUMN_SPLIT = frozenset({"qkv", "ffn_up", "ffn_gate", "activation", "lm_head"})
 ROW_SPLIT = frozenset({"attention_out", "ffn_down"})
 ATTENTION: tuple[OperatorKind, ...] = ("score", "softmax", "context")
+BY_HEADS: tuple[OperatorKind, ...] = (*ATTENTION, "attention")
 _KINDS: dict[OperatorKind, OperationKind] = {
     "gemm": "gemm", "score": "matmul", "context": "matmul", "softmax": "softmax",
-    "activation": "activation", "norm": "norm", "add": "add", "gather": "gather",
+    "attention": "attention", "activation": "activation", "norm": "norm", "add": "add", "gather": "gather",
 }  # fmt: skip
 
 
@@ -44,7 +45,7 @@ def shard(operator: Operator, ways: int, kv_heads: int, round_down: bool = False
     """
     divide: Callable[[int, int], int] = (lambda a, b: max(1, a // b)) if round_down else _ceil_div
     m, n, k, count = operator.m, operator.n, operator.k, operator.count
-    if operator.kind in ATTENTION:
+    if operator.kind in BY_HEADS:
         m, count = _attention_share(m, count, ways, kv_heads, divide)
     elif _plain_name(operator) in COLUMN_SPLIT:
         n = divide(n, ways)

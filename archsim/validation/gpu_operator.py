@@ -82,11 +82,15 @@ def layer_seconds(phase: str, batch: int, context: int, ranks: int) -> dict[str,
 
 @KINDS.register("transformer-layer")
 class TransformerLayer:
-    """One GPT-3 layer, operator by operator, and its total."""
+    """One GPT-3 layer, operator by operator, and its total (a group of its own: errors of operators cancel in it)."""
 
     truth = ("latency_us",)
-    group_by = ("phase",)
     describe = ("phase", "operator")
+
+    @staticmethod
+    def group_of(row: Mapping[str, str]) -> dict[str, str]:
+        """By phase, and totals apart from operators."""
+        return {"phase": row["phase"], "rows": "layer total" if row["operator"] == "TOTAL" else "operators"}
 
     def predict(self, rows: list[dict[str, str]], folder: Path, dataset: dict[str, Any]) -> Predictions:
         """Microseconds of every row."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Phase = Literal["prefill", "decode"]
-OperatorKind = Literal["gemm", "score", "softmax", "context", "activation", "norm", "add", "gather"]
+OperatorKind = Literal["gemm", "score", "softmax", "context", "attention", "activation", "norm", "add", "gather"]
 
 MATRIX_KINDS = ("gemm", "score", "context")
 
@@ -20,6 +20,7 @@ class Operator:
                 tokens, k = head size, n = context length
     softmax     `count` matrices of m rows and n columns
     context     as score with k = context length and n = head size
+    attention   score, softmax and context at once, the axes of the score: what lies between them is never stored
     activation  m rows, n columns (`inputs` = 2 for a gated unit)
     norm, add   m rows, n columns, `inputs` tensors read
     gather      m rows of n elements read from `inputs` tables, added and written
@@ -54,6 +55,8 @@ class Operator:
         Elementwise counts follow the AttAcc simulator (c600051, model.py): softmax 5, ReLU 1, GELU 8, gated unit 9,
         norm 5.
         """
+        if self.kind == "attention":
+            return 4.0 * self.m * self.n * self.k * self.count * self.fill
         if self.kind in MATRIX_KINDS:
             return 2.0 * self.m * self.n * self.k * self.count * self.fill
         per_element = {"softmax": 5, "norm": 5, "add": self.inputs - 1, "gather": self.inputs - 1}.get(self.kind)
@@ -64,20 +67,23 @@ class Operator:
     @property
     def a_elements(self) -> float:
         """Elements of the first operand (of all inputs, for elementwise kinds)."""
-        if self.kind in MATRIX_KINDS:
+        if self.kind in (*MATRIX_KINDS, "attention"):
             # The rows of a score's query are all real: the mask thins out its products, not its operands.
-            fill = 1.0 if self.kind == "score" else self.fill
+            fill = 1.0 if self.kind in ("score", "attention") else self.fill
             return float(self.m) * self.k * self.count * fill
         return float(self.inputs) * self.m * self.n * self.count * self.fill
 
     @property
     def b_elements(self) -> float:
         """Elements of the second operand: weights or cached keys/values; 0 for elementwise kinds."""
-        return float(self.k) * self.n * self.count if self.kind in MATRIX_KINDS else 0.0
+        matrices = 2.0 if self.kind == "attention" else float(self.kind in MATRIX_KINDS)
+        return matrices * self.k * self.n * self.count
 
     @property
     def c_elements(self) -> float:
         """Elements of the result."""
+        if self.kind == "attention":
+            return float(self.m) * self.k * self.count
         fill = 1.0 if self.kind == "context" else self.fill
         return float(self.m) * self.n * self.count * fill
 

@@ -19,7 +19,7 @@ import math
 from dataclasses import dataclass, replace
 
 from archsim.compute.operation import Operation
-from archsim.mapping.shard import ATTENTION, shard
+from archsim.mapping.shard import BY_HEADS, shard
 from archsim.workload.operator import Operator
 
 WHOLE, TOKENS, COLUMNS, EXPERTS, PARTIAL = "whole", "tokens", "columns", "experts", "partial"
@@ -50,15 +50,21 @@ class Transform:
     gathers_cache: bool = False
 
 
-def transforms(operator: Operator, ways: int, requests: int, kv_heads: int, *, pieces: bool) -> list[Transform]:
+def transforms(
+    operator: Operator, ways: int, requests: int, kv_heads: int, *, pieces: bool, queries_per_kv: int = 1
+) -> list[Transform]:
     """Every legal way to run `operator` on a group of `ways` devices.
 
-    requests  the operator's batch; tokens are split by request where there are enough requests
-    pieces    include co-sharded variants
+    requests        the operator's batch; tokens are split by request where there are enough requests
+    pieces          include co-sharded variants
+    queries_per_kv  query heads of a key/value head: what attention as one kernel has to know beside its shape
     """
-    found = [_whole(operator)]
+    if operator.kind == "attention":
+        found = [_flash(operator, requests, operator.m // queries_per_kv)]
+    else:
+        found = [_whole(operator)]
     if ways > 1:
-        found += _split(operator, ways, requests, kv_heads)
+        found += _split(operator, found[0], ways, requests, kv_heads)
     if pieces:
         found += [variant for transform in found for variant in _pieces(transform, requests)]
     return found
@@ -71,9 +77,15 @@ def _whole(operator: Operator) -> Transform:
     )
 
 
-def _split(operator: Operator, ways: int, requests: int, kv_heads: int) -> list[Transform]:
+def _flash(operator: Operator, requests: int, new_tokens: int) -> Transform:
+    """Attention as one kernel, which sees requests and tokens where the products see matrices and rows."""
     whole = _whole(operator)
-    if operator.kind in ATTENTION:
+    kernel = replace(whole.operation, requests=requests, new_tokens=new_tokens, c_bytes=whole.operation.a_bytes)
+    return replace(whole, operation=kernel)
+
+
+def _split(operator: Operator, whole: Transform, ways: int, requests: int, kv_heads: int) -> list[Transform]:
+    if operator.kind in BY_HEADS:
         return _attention(operator, whole, ways, requests, kv_heads)
     found = []
     if operator.count == 1 and operator.m >= ways:
@@ -115,10 +127,13 @@ def _attention(operator: Operator, whole: Transform, ways: int, requests: int, k
     if requests >= ways:
         share = _ceil(requests, ways)
         split = _scaled(whole, "tokens", TOKENS, TOKENS, count=operator.count // requests * share)
-        found.append(replace(split, cache_share=share / requests))
+        operation = replace(split.operation, requests=min(split.operation.requests, share))
+        found.append(replace(split, operation=operation, cache_share=share / requests))
     elif operator.m >= ways and operator.phase == "prefill":
         split = _scaled(whole, "sequence", TOKENS, TOKENS, m=_ceil(operator.m, ways))
-        found.append(replace(split, cache_share=1.0 / ways, gathers_cache=operator.kind != "softmax"))
+        operation = replace(split.operation, new_tokens=_ceil(split.operation.new_tokens, ways))  # of the last device
+        gathers = operator.kind != "softmax"
+        found.append(replace(split, operation=operation, cache_share=1.0 / ways, gathers_cache=gathers))
     return found
 
 
@@ -126,7 +141,9 @@ def _scaled(whole: Transform, name: str, needs: str, gives: str, **axes: float) 
     """`whole` with some axes of its operation cut: a product's first operand has no n, its result no k."""
     operation = whole.operation
     shares = {axis: value / getattr(operation, axis) for axis, value in axes.items()}
-    without = {"operand": "n" if operation.kind in ("gemm", "matmul") else "k", "result": "k"}
+    without = {"operand": "n" if operation.kind in ("gemm", "matmul", "attention") else "k", "result": "k"}
+    if operation.kind == "attention":
+        without["result"] = "n"
     operand, result = (math.prod(v for axis, v in shares.items() if axis != left) for left in without.values())
     return replace(
         whole, name=name, needs=needs, gives=gives,
@@ -142,7 +159,7 @@ def _pieces(whole: Transform, requests: int) -> list[Transform]:
     pieces of its tokens, so their layouts are named apart (`/c heads`).
     """
     operation = whole.operation
-    attention = operation.kind in ("matmul", "softmax")
+    attention = operation.kind in ("matmul", "softmax", "attention")
     length = operation.count if attention else operation.m
     found = []
     for pieces in PIECES:
@@ -151,6 +168,9 @@ def _pieces(whole: Transform, requests: int) -> list[Transform]:
         cut = f"/{pieces} heads" if attention and requests < pieces else f"/{pieces}"
         part = replace(operation, flop=operation.flop / pieces)
         part = replace(part, count=_ceil(length, pieces)) if attention else replace(part, m=_ceil(length, pieces))
+        if operation.kind == "attention":
+            share = operation.requests if operation.requests < pieces else _ceil(operation.requests, pieces)
+            part = replace(part, requests=min(share, part.count))
         for begins, ends in ((True, False), (False, True), (True, True)):  # which ends exist only in pieces
             found.append(
                 replace(
