@@ -1,7 +1,7 @@
-"""What the constraint tables must say, from tests/data/dram_timing_constraints.csv and nothing of archsim.
+"""What the constraint tables must say, from tests/data/dram_timing_constraints*.csv and nothing of archsim.
 
-The file lists the inter-command constraints of Ramulator 2.1 (c5b1c3a, python/ramulator/dram) with their values for
-one speed bin of each standard.
+The files list the inter-command constraints of Ramulator 2.1 (python/ramulator/dram; c5b1c3a, HBM4 10dc869) with their
+values for one speed bin of each standard.
 """
 
 from __future__ import annotations
@@ -11,16 +11,16 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-FILE = Path(__file__).parent / "data" / "dram_timing_constraints.csv"
+FILES = [Path(__file__).parent / "data" / f"dram_timing_constraints{which}.csv" for which in ("", "_hbm4")]
 PRESETS = {
     "DDR4": "ddr4-3200", "DDR5": "ddr5-4800", "LPDDR5": "lpddr5-6400", "GDDR6": "gddr6-14000", "HBM2": "hbm2-2000",
-    "HBM3": "hbm3-6400",
+    "HBM3": "hbm3-6400", "HBM4": "hbm4-8000",
 }  # fmt: skip
 LEVELS = {
     "Channel": "channel", "Rank": "rank", "PseudoChannel": "pseudochannel", "Sid": "stack", "BankGroup": "bankgroup",
     "Bank": "bank",
 }  # fmt: skip
-# JESD238: precharge and refresh take half a clock on the row bus
+# JESD238, JESD270-4: precharge and refresh take half a clock on the row bus
 HALF_CLOCK = {"PRE", "PREA", "REFab", "REFpb", "RFMab", "RFMpb"}
 
 
@@ -42,8 +42,8 @@ def _commands(text: str) -> list[str]:
 
 @cache
 def rows(standard: str) -> tuple[dict[str, str], ...]:
-    with FILE.open(newline="", encoding="utf-8") as file:
-        return tuple(row for row in csv.DictReader(file) if row["standard"] == standard)
+    lines = [line for file in FILES for line in csv.DictReader(file.read_text(encoding="utf-8").splitlines())]
+    return tuple(row for row in lines if row["standard"] == standard)
 
 
 @cache
@@ -52,7 +52,7 @@ def cycles(standard: str) -> dict[str, int]:
     own = rows(standard)
     clock = int(own[0]["ticks_per_CK"])
     known = {r["preceding"]: int(float(r["latency_CK"]) * clock) for r in own if "command bus" in r["scope"]}
-    if standard == "HBM3":
+    if standard in ("HBM3", "HBM4"):
         known |= dict.fromkeys(HALF_CLOCK, 1)
     return known
 

@@ -22,7 +22,7 @@ from archsim.memory.dram.streams import Target, from_arrays, make_stream
 
 DEVICES = (
     "ddr4-3200", "ddr5-4800", "ddr5-6400", "lpddr5-6400", "lpddr5x-8533", "gddr6-14000", "hbm2-2000", "hbm3-6400",
-    "hbm3-5200",
+    "hbm3-5200", "hbm3e-9600", "hbm4-8000",
 )  # fmt: skip
 MIX = {"N": 3000, "seed": 1, "wfrac": 0.3, "foot": 2**26}
 
@@ -46,7 +46,7 @@ def test_lone_read_takes_activate_and_read_latency(device: str) -> None:
     first = 1 + trcd
     if preset.standard.name in ("DDR5", "HBM2"):
         first += 0 if preset.standard.name == "DDR5" else 1  # the 2-clock activate counts from its last clock
-    if preset.standard.name == "HBM3":
+    if preset.standard.name in ("HBM3", "HBM4"):
         first += 1  # 1.5-clock activate; reads issue on rising edges
     first += first % 2 == 0 if ticks == 2 else 0
     assert abs(result.end_ticks - (first + int((t["RL"] + burst) * ticks))) <= 1
