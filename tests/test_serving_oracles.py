@@ -58,7 +58,7 @@ def test_a_description_names_coefficients_or_measurements(tmp_path: Path) -> Non
     assert oracle.max_tokens == 5000
     assert oracle.iteration_s([(100, 50)], [300]) == pytest.approx(TRUE.iteration_s([(100, 50)], [300]))
     path.write_text(head, encoding="utf-8")
-    with pytest.raises(ConfigError, match="give either seconds or measured"):
+    with pytest.raises(ConfigError, match="give either seconds, measured or operators"):
         load_machine(str(path), "llama2-7b", PARTS)
 
 

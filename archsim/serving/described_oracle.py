@@ -1,16 +1,19 @@
-"""An affine oracle from its description (kind `oracle`): coefficients, or a file of measured iterations."""
+"""An oracle from its description (kind `oracle`): coefficients, measured iterations, or measured operators."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from archsim.config.schemas.oracle import AffineCoefficients, AffineEnergy, Oracle
+from archsim.config.schemas.oracle import AffineCoefficients, AffineEnergy, MeasuredOperators, Oracle
 from archsim.serving.measured_oracle import fit_measured
+from archsim.serving.operator_oracle import OperatorOracle, read_attention, read_dense
 from archsim.serving.oracle import AffineOracle, AffineTerms
 
 
-def oracle_of(description: Oracle, folder: Path) -> AffineOracle:
-    """The oracle a description stands for; a file of measured iterations is relative to `folder`."""
+def oracle_of(description: Oracle, folder: Path) -> AffineOracle | OperatorOracle:
+    """The oracle a description stands for; files it names are relative to `folder`."""
+    if description.operators is not None:
+        return _of_operators(description, description.operators, folder)
     energy = description.energy or AffineEnergy()
     if description.seconds is not None:
         common = _terms(description.seconds)
@@ -33,6 +36,18 @@ def oracle_of(description: Oracle, folder: Path) -> AffineOracle:
         per_context_token_j=energy.context_j,
         name=description.name,
     )  # fmt: skip
+
+
+def _of_operators(description: Oracle, how: MeasuredOperators, folder: Path) -> OperatorOracle:
+    return OperatorOracle(
+        description.name,
+        read_dense(folder / Path(how.dense).expanduser(), how.only, how.runs, how.layers),
+        read_attention(folder / Path(how.attention).expanduser(), how.only),
+        how.layers,
+        description.max_tokens,
+        description.kv_bytes_per_token,
+        description.usd_per_hour,
+    )
 
 
 def _terms(c: AffineCoefficients) -> AffineTerms:

@@ -2,8 +2,8 @@
 
 The rows are those of `GPU_MODEL_summary.csv`, a statistic of TTFT, TPOT or latency each; the requests stand in
 `GPU_MODEL_requests.csv` beside it. They are served under `vllm-v1` on a machine whose kernels are fitted to operator
-timings of that GPU alone; nothing of the served run enters. The error of LLMServingSim 2.0, which the source states
-in the same table, names the group of a row.
+timings of that GPU alone, or, where the dataset has `oracles` (GPU -> file of kind oracle), on that; nothing of the
+served run enters. The error of LLMServingSim 2.0, which the source states in the same table, names the group of a row.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.config import load_model, load_system
+from archsim.config import load, load_model, load_system
+from archsim.serving.described_oracle import oracle_of
+from archsim.serving.oracle import LatencyOracle
 from archsim.serving.run import serve
 from archsim.serving.system_oracle import SystemOracle
 from archsim.validation.registry import KINDS
@@ -53,15 +55,14 @@ class _Machine(SystemOracle):
 
 
 @cache
-def served_ms(requests: Path, hardware: str, model: str) -> dict[str, NDArray[np.float64]]:
+def served_ms(requests: Path, hardware: str, model: str, oracle: Path | None = None) -> dict[str, NDArray[np.float64]]:
     """TTFT, TPOT (over the tokens after the first) and latency of each request, milliseconds, in order of arrival."""
     server = SERVERS[hardware]
     with requests.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     arrival = np.array([float(row["arrival_s"]) for row in rows])
     prompt, output = (np.array([int(row[f"{name}_tokens"]) for row in rows]) for name in ("prompt", "output"))
-    machine = _Machine(load_system(server.system), load_model(MODELS[model]))
-    machine.blocks = server.blocks
+    machine = _machine(server, model) if oracle is None else oracle_of(load("oracle", str(oracle)), oracle.parent)
     report = serve(
         machine, None, make_trace(requests.stem, arrival, prompt, output), "vllm-v1",
         max_batch=server.max_batch, max_batch_tokens=BATCH_TOKENS, block_tokens=BLOCK_TOKENS,
@@ -75,6 +76,12 @@ def served_ms(requests: Path, hardware: str, model: str) -> dict[str, NDArray[np
     }
 
 
+def _machine(server: Server, model: str) -> LatencyOracle:
+    machine = _Machine(load_system(server.system), load_model(MODELS[model]))
+    machine.blocks = server.blocks
+    return machine
+
+
 @KINDS.register("serving-measured")
 class ServingMeasured:
     """Statistics of a served stream."""
@@ -85,9 +92,10 @@ class ServingMeasured:
     @staticmethod
     def group_of(row: Row) -> dict[str, str]:
         """Mean TTFT and TPOT by themselves, each with the other simulator's error."""
+        of = {"hardware": row["hardware"], "oracle": row["oracle"], "metric": row["metric"]}
         if row["stat"] != "Mean":
-            return {"hardware": row["hardware"], "metric": row["metric"], "stat": "percentiles"}
-        return {"hardware": row["hardware"], "metric": row["metric"], "stat": "Mean", "LLMServingSim": row["diff_pct"]}
+            return of | {"stat": "percentiles"}
+        return of | {"stat": "Mean", "LLMServingSim": row["diff_pct"]}
 
     def predict(
         self, rows: list[Row], folder: Path, dataset: dict[str, Any]
@@ -95,17 +103,29 @@ class ServingMeasured:
         """Predictions and, per row, the reason why there is none."""
         path = folder / dataset["results"]
         requests = path.with_name(path.name.replace("_summary", "_requests"))
-        reasons = [_unsupported(row, requests) for row in rows]
-        found = [
-            None if reason else _statistic(served_ms(requests, row["hardware"], row["model"])[row["metric"]], row)
-            for row, reason in zip(rows, reasons, strict=True)
-        ]
+        oracles = dataset.get("oracles", {})
+        reasons = [_unsupported(row, requests) or _no_oracle(row, dataset) for row in rows]
+        found: list[float | None] = []
+        for row, reason in zip(rows, reasons, strict=True):
+            of = folder / oracles[row["hardware"]] if row["hardware"] in oracles else None
+            row["oracle"] = of.stem if of else SERVERS[row["hardware"]].system if row["hardware"] in SERVERS else ""
+            if reason:
+                found.append(None)
+            else:
+                times = served_ms(requests, row["hardware"], row["model"], of)
+                found.append(_statistic(times[row["metric"]], row))
         return {"vllm_ms": found}, reasons
 
 
 def _statistic(values: NDArray[np.float64], row: Row) -> float:
     rank = STATISTICS[row["stat"]]
     return float(values.mean() if rank is None else np.percentile(values, rank))
+
+
+def _no_oracle(row: Row, dataset: dict[str, Any]) -> str | None:
+    if "oracles" not in dataset or row["hardware"] in dataset["oracles"]:
+        return None
+    return f"the dataset has no oracle for {row['hardware']!r}"
 
 
 def _unsupported(row: Row, requests: Path) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -32,6 +32,21 @@ class AffineEnergy(Config):
     context_j: float = Field(default=0.0, ge=0)
 
 
+FileName = Annotated[str, Field(min_length=1, max_length=1000)]
+
+
+class MeasuredOperators(Config):
+    """Operators timed one by one, in CSV files beside this file; their columns are in `operator_oracle.py`."""
+
+    dense: FileName = Field(description="operators beside attention, by tokens or sequences")
+    attention: FileName = Field(description="launches of attention: decode, prefill, and both in one")
+    only: dict[str, str] = Field(default={}, description="column and text of the rows to use")
+    layers: int = Field(ge=1, le=10_000, description="of the model")
+    runs: dict[str, Annotated[int, Field(ge=1, le=100_000)]] = Field(
+        default={}, description="times an operator runs in an iteration; once a layer where it is not named"
+    )
+
+
 class Oracle(Preset):
     """A machine that serves one model, for `archsim serve` in place of a system."""
 
@@ -43,6 +58,9 @@ class Oracle(Preset):
         max_length=1000,
         description="in place of seconds, prompts and decodes: a CSV file of measured iterations beside this file",
     )
+    operators: MeasuredOperators | None = Field(
+        default=None, description="in place of seconds, prompts, decodes and energy: measured operators, added up"
+    )
     prompts: tuple[AffineCoefficients, ...] = Field(default=(), description="for iterations without decodes")
     decodes: tuple[AffineCoefficients, ...] = Field(default=(), description="for iterations without prompts")
     energy: AffineEnergy | None = None
@@ -52,6 +70,8 @@ class Oracle(Preset):
 
     @model_validator(mode="after")
     def _one_source(self) -> Oracle:
-        if (self.seconds is None) == (self.measured is None):
-            raise ValueError("give either seconds or measured")
+        if sum(source is not None for source in (self.seconds, self.measured, self.operators)) != 1:
+            raise ValueError("give either seconds, measured or operators")
+        if self.operators is not None and (self.prompts or self.decodes or self.energy is not None):
+            raise ValueError("with operators, prompts, decodes and energy have no place")
         return self
