@@ -18,7 +18,8 @@ from archsim.memory.dram.geometry import peak_bandwidth_bytes_per_s
 from archsim.memory.dram.mapping import resolve_layout
 from archsim.memory.dram.mapping_kernels import decode
 from archsim.memory.dram.result import CommandTrace, MemoryResult, RequestTrace, latency_of
-from archsim.memory.dram.stack import Stack
+from archsim.memory.dram.stack import Stack, Stacks
+from archsim.memory.dram.stack import shares as shares_of
 from archsim.memory.dram.streams import Chunk, Stream, Target, make_stream
 
 if TYPE_CHECKING:
@@ -46,14 +47,16 @@ def run_stream(
         stream = make_stream(stream, Target(setup.geometry, layout), parameters)
     chunks = _watched(setup, stream, advance)
     if controller.independent_channels and controller.channels > 1:
-        collected, stack = _run_apart(setup, chunks, explain=explain, trace=trace, requests=requests)
+        collected, shares = _run_apart(setup, chunks, explain=explain, trace=trace, requests=requests)
     else:
-        stack = Stack(setup, controller.channels) if explain else None
-        engine = Engine(
-            setup, trace=trace or explain, requests=requests, on_commands=stack.add if stack else None, keep=trace
-        )
-        collected = engine.run(chunks)
-    return answers(setup, stream, collected, stack, trace=trace, requests=requests)
+        with ThreadPoolExecutor() as pool:
+            stacks = Stacks(setup, controller.channels, pool) if explain else None
+            engine = Engine(
+                setup, trace=trace or explain, requests=requests, on_commands=stacks.add if stacks else None, keep=trace
+            )
+            collected = engine.run(chunks)
+            shares = stacks.shares(collected.end) if stacks else {}
+    return answers(setup, stream, collected, shares, trace=trace, requests=requests)
 
 
 def _watched(setup: Setup, stream: Stream, advance: Advance | None) -> Iterator[Chunk]:
@@ -73,7 +76,7 @@ def _watched(setup: Setup, stream: Stream, advance: Advance | None) -> Iterator[
 
 def _run_apart(
     setup: Setup, chunks: Iterator[Chunk], *, explain: bool, trace: bool, requests: bool
-) -> tuple[Collected, Stack | None]:
+) -> tuple[Collected, dict[str, float]]:
     """Every channel with a front end of its own, on its own thread; the stream is split by channel and kept."""
     n = setup.controller.channels
     parts: list[list[Chunk]] = [[] for _ in range(n)]
@@ -90,13 +93,12 @@ def _run_apart(
                 parts[k].append(Chunk(chunk.addresses[own], chunk.writes[own], times))
                 numbers[k].append(own + first)
         first += chunk.addresses.size
-    stacks = [Stack(setup, 1) if explain else None for _ in range(n)]
+    stacks = [Stack(setup) for _ in range(n)] if explain else []
 
     def one(k: int) -> Collected:
-        stack = stacks[k]
         engine = Engine(
             setup, trace=trace or explain, requests=requests, channels=1, number=k,
-            on_commands=stack.add if stack else None, keep=trace,
+            on_commands=stacks[k].add if stacks else None, keep=trace,
         )  # fmt: skip
         return engine.run(iter(parts[k]))
 
@@ -109,17 +111,11 @@ def _run_apart(
     total = Collected()
     for collected in done:
         total.add(collected)
-    merged = stacks[0]
-    for stack in stacks:
-        if stack is not None and merged is not None:
-            stack.finish(total.end)
-            if stack is not merged:
-                merged.merge(stack)
-    return total, merged
+    return total, shares_of(stacks, total.end) if stacks else {}
 
 
 def answers(
-    setup: Setup, stream: Stream, collected: Collected, stack: Stack | None, *, trace: bool, requests: bool
+    setup: Setup, stream: Stream, collected: Collected, shares: dict[str, float], *, trace: bool, requests: bool
 ) -> MemoryResult:
     """A MemoryResult from what the engine left behind."""
     device, geometry, counts = setup.device, setup.geometry, collected.counts
@@ -139,7 +135,6 @@ def answers(
         closed_s=(scopes * collected.end - collected.open_ticks) * tick_s,
     )
     energy, source = run_energy_j(device, activity, setup.compiled.timing_ticks, geometry.tx_bytes)
-    shares = stack.shares(collected.end) if stack is not None else {}
     lost = {cause: share for cause, share in shares.items() if cause != "data"}
     result = MemoryResult(
         device=device.name, stream=stream.name, channels=geometry.channels, n_requests=collected.n_requests,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from concurrent.futures import Executor, Future
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,9 +25,9 @@ _COLUMNS = (lay.RD, lay.WR, lay.RDA, lay.WRA)
 
 
 class Stack:
-    """Collects the gaps of a run; `add` takes blocks of trace rows in order."""
+    """Collects the gaps of one channel; `add` takes blocks of its trace rows in order."""
 
-    def __init__(self, setup: Setup, channels: int) -> None:
+    def __init__(self, setup: Setup) -> None:
         self.setup = setup
         n1, n2, n3, n4 = setup.tables.counts
         banks = n1 * n2 * n3 * n4
@@ -46,13 +48,13 @@ class Stack:
         )
         self._rules, self._first_rule = _rules(setup)
         self._info = _info(setup)
-        self._times = np.full((channels, int(first[5]), 8, N_CAUSES, 2), NEVER, np.int64)
-        self._rings = np.full((channels, max(1, setup.tables.windows), int(first[5]), 16), NEVER, np.int64)
+        self._times = np.full((1, int(first[5]), 8, N_CAUSES, 2), NEVER, np.int64)
+        self._rings = np.full((1, max(1, setup.tables.windows), int(first[5]), 16), NEVER, np.int64)
         self._rings[..., 15] = 0
-        self._history = np.zeros((channels, banks, 10), np.int64)
+        self._history = np.zeros((1, banks, 10), np.int64)
         self._history[:, :, causes.PRE_AT] = NEVER
-        self._path_end = np.zeros((channels, self._paths), np.int64)
-        self._busy = np.zeros((channels, 2, 2), np.int64)
+        self._path_end = np.zeros((1, self._paths), np.int64)
+        self._busy = np.zeros((1, 2, 2), np.int64)
         self._lost = np.zeros(N_CAUSES, np.int64)
         standard = setup.device.standard
         beat_ps = 1e6 / setup.device.data_rate_mtps
@@ -60,28 +62,53 @@ class Stack:
 
     def add(self, commands: Array) -> None:
         """Account for a block of commands."""
-        if self._times.shape[0] == 1 and commands.size:
-            commands = commands.copy()
-            commands[:, 2] &= 0xFFFFFFFF
+        commands = commands.copy()
+        commands[:, 2] &= 0xFFFFFFFF  # whatever the number of the channel
         attribute(
             commands, self._nodes, self._around, self._rules, self._first_rule, self._info, self._times, self._rings,
             self._history, self._path_end, self._busy, self._lost, self._burst, self._of_bank,
         )  # fmt: skip
 
-    def finish(self, end: int) -> None:
-        """The whole run ended at `end`: idle since the last burst."""
-        self._lost[causes.IDLE] += int(np.maximum(end - self._path_end, 0).sum())
-        self._path_end[:] = np.maximum(self._path_end, end)
+    def lost(self, end: int) -> Array:
+        """Burst slots up to `end`, the end of the run, by cause; since the last burst the data pins are idle."""
+        total = self._lost.copy()
+        total[causes.IDLE] += int(np.maximum(end - self._path_end, 0).sum())
+        return total
 
-    def merge(self, other: Stack) -> None:
-        """Add the gaps of another channel."""
-        self._lost = self._lost + other._lost
+
+class Stacks:
+    """The stack of every channel. A block is accounted for by the threads of `pool` while the engine goes on."""
+
+    def __init__(self, setup: Setup, channels: int, pool: Executor) -> None:
+        self._parts = [Stack(setup) for _ in range(channels)]
+        self._pool = pool
+        self._running: list[Future[None]] = []
+
+    def add(self, commands: Array) -> None:
+        """Account for a block of commands of all channels; blocks come in order."""
+        self._wait()
+        channel = commands[:, 2] >> 32
+        for number, part in enumerate(self._parts):
+            own = commands if len(self._parts) == 1 else commands[channel == number]
+            if own.size:
+                self._running.append(self._pool.submit(part.add, own))
+
+    def _wait(self) -> None:
+        for task in self._running:
+            task.result()
+        self._running = []
 
     def shares(self, end: int) -> dict[str, float]:
         """Cause -> share of all burst slots up to `end`; they add up to 1."""
-        self.finish(end)
-        total = int(self._lost.sum())
-        return {name: float(n) / total if total else 0.0 for name, n in zip(NAMES, self._lost, strict=True)}
+        self._wait()
+        return shares(self._parts, end)
+
+
+def shares(parts: Sequence[Stack], end: int) -> dict[str, float]:
+    """Cause -> share of the burst slots of all channels up to `end`; they add up to 1."""
+    lost = sum((part.lost(end) for part in parts), np.zeros(N_CAUSES, np.int64))
+    total = int(lost.sum())
+    return {name: float(n) / total if total else 0.0 for name, n in zip(NAMES, lost, strict=True)}
 
 
 def _cause(role: int, follow: int, level: int, kind: int) -> int:
