@@ -138,7 +138,7 @@ def test_mononn_trends() -> None:
 @pytest.fixture(scope="module")
 def step_s() -> dict[str, float]:
     overrides = {
-        "graph": (), "eager": ("units.gpu.launch.mode=eager",), "fused": ("units.gpu.launch.mode=fused",),
+        "graph": ("units.gpu.launch.step_overhead=1 ms",), "eager": ("units.gpu.launch.mode=eager",), "fused": ("units.gpu.launch.mode=fused",),
         "monolithic": ("units.gpu.launch.mode=monolithic",), "host": ("units.gpu.launch.step_overhead=3 ms",),
     }  # fmt: skip
     model = load_model("llama3-8b")
@@ -249,3 +249,39 @@ def test_a_pass_with_windowed_layers_lies_between_all_and_none() -> None:
         assert all_ < half < full
     assert step_s(window, "windowed_layers=32") == pytest.approx(step_s(context=512))
     assert step_s(window, "windowed_layers=32", context=500) == step_s(context=500)
+
+
+def test_what_a_framework_does_to_a_step() -> None:
+    """Norms in the all-reduce kernel, a cheaper all-reduce, a widened cache: each moves its own rows only."""
+
+    def rows(*keys: str, kv: str = "fp8") -> dict[str, OperatorResult]:
+        machine = load_system("hgx-h100", ("units.gpu.count=4", "units.gpu.launch.widened_kv=[]", *keys))
+        report = evaluate(machine, load_model("llama3-70b", ("weight_dtype=fp8", f"kv_dtype={kv}")), 64, 4096, 2)
+        return {row.name: row for row in report.operators if row.phase == "decode"}
+
+    plain, fused = rows(), rows("units.gpu.launch.norm_in_all_reduce=true")
+    assert {*plain} - {*fused} == {"norm_attention", "norm_ffn"}
+    quick = rows("units.gpu.launch.all_reduce_floor=0.5")
+    assert {name for name in plain if quick[name].seconds < plain[name].seconds * (1 - 1e-6)} == {
+        "all_reduce_attention", "all_reduce_ffn",
+    }  # fmt: skip
+    wide, widened = rows(kv="bf16"), rows("units.gpu.launch.widened_kv=[hopper]")
+    assert widened["attention"].seconds == pytest.approx(wide["attention"].seconds)
+    assert plain["attention"].seconds < 0.9 * wide["attention"].seconds
+    assert widened["attention"].bytes == plain["attention"].bytes
+    assert rows("units.gpu.launch.widened_kv=[blackwell]")["attention"] == plain["attention"]
+
+
+def test_activations_are_quantised_by_a_kernel_of_their_own_where_scales_come_at_run_time() -> None:
+    """Block formats and weights in groups need it, one static scale does not."""
+    gpu = load("gpu", "b200-sxm")
+
+    def gemm_s(b_dtype: str, b_bytes: float, a_dtype: str = "bf16") -> float:
+        op = Operation("gemm", 8, 8192, 8192, b_bytes=b_bytes, a_dtype=a_dtype, b_dtype=b_dtype)
+        return time_operation(gpu, op).seconds
+
+    static, grouped = gemm_s("fp8", 1.0), gemm_s("fp8", 1.0 + 4 / 16384)
+    assert 1e-6 < grouped - static < 10e-6
+    narrow, ready = gemm_s("nvfp4", 0.5625), gemm_s("nvfp4", 0.5625, "nvfp4")
+    assert 1e-6 < narrow - ready < 10e-6
+    assert gemm_s("bf16", 2.0) > static

@@ -266,3 +266,14 @@ def test_what_a_checkpoint_does_not_quantise_is_read_as_activations() -> None:
     )  # all but the input table
     named = {name: graph.nodes[name]["operator"].b_dtype for name in ("qkv", "attention_out", "router", "ffn_up")}
     assert named == {"qkv": "bf16", "attention_out": "bf16", "router": "bf16", "ffn_up": "mxfp4"}
+
+
+def test_a_skewed_router_touches_fewer_experts_and_loses_no_row() -> None:
+    counts = [expected_experts(64, 128, 4, skew) for skew in (0.0, 0.3, 1.0, 2.0)]
+    assert counts == sorted(counts, reverse=True)
+    assert expected_experts(64, 128, 4, 1e-9) == pytest.approx(counts[0])
+    for skew in (0.0, 1.0, 10.0):
+        load = expert_load(64, 128, 4, skew)
+        assert load.experts * load.rows_per_expert * load.fill == pytest.approx(64 * 4)
+        assert 4 <= load.experts <= 128
+        assert expected_experts(1, 128, 4, skew) == pytest.approx(4)  # a token picks each expert at most once

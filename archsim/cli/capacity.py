@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from archsim.cli.machine import policy_options, split_overrides
-from archsim.cli.options import Output, output_options, override_option, progress
+from archsim.cli.options import Output, framework_option, output_options, override_option, progress
 from archsim.cli.slo import criterion_options
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 @click.option("--count", type=click.IntRange(1), default=2000, show_default=True, help="Requests of each stream.")
 @click.option("--resolution", type=click.FloatRange(1e-4, 0.5), default=0.02, show_default=True)
 @criterion_options
+@framework_option
 @override_option
 @output_options("json")
 def capacity(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from archsim.cli.options import Output, output_options, override_option
+from archsim.cli.options import Output, framework_option, output_options, override_option
 from archsim.cli.request import load_onnx_workload, request_options, split_overrides
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 @click.argument("workload")
 @request_options
 @click.option("--exact", is_flag=True, help="Simulate every KV length instead of sampling them.")
+@framework_option
 @override_option
 @output_options()
 def evaluate(

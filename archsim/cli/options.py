@@ -24,6 +24,19 @@ override_option = click.option(
     help="Override one key of the description, e.g. --set units.gpu.count=4; may be repeated.",
 )  # fmt: skip
 
+
+def framework_option(function: F) -> F:
+    """Adds --framework, which stands for `--set framework=NAME` before the other overrides."""
+
+    @wraps(function)
+    def wrapped(*args: Any, framework: str | None, overrides: tuple[str, ...], **kwargs: Any) -> Any:
+        own = () if framework is None else (f"framework={framework}",)
+        return function(*args, overrides=own + overrides, **kwargs)
+
+    name = "Serving framework of SYSTEM's GPUs: host times and kernels (`archsim list frameworks`)."
+    return click.option("--framework", metavar="NAME", help=name)(wrapped)  # type: ignore[return-value]
+
+
 FILE = click.Path(dir_okay=False, path_type=Path)
 _OPTIONS = {
     "json": click.option("--json", "as_json", is_flag=True, help="Print one JSON document and nothing else."),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from archsim.cli.machine import split_overrides
-from archsim.cli.options import Output, output_options, override_option, progress
+from archsim.cli.options import Output, framework_option, output_options, override_option, progress
 from archsim.cli.slo import criterion_options
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 @click.option("--most-pp", type=click.IntRange(1), default=4, show_default=True, help="Largest pipeline degree.")
 @click.option("--count", type=click.IntRange(1), default=300, show_default=True, help="Requests of each run.")
 @criterion_options
+@framework_option
 @override_option
 @output_options("json")
 def place(

@@ -16,7 +16,7 @@ from archsim.cli.machine import (
     slo_options,
     split_overrides,
 )
-from archsim.cli.options import FILE, Output, output_options, override_option, progress
+from archsim.cli.options import FILE, Output, framework_option, output_options, override_option, progress
 
 if TYPE_CHECKING:
     from archsim.serving.results import TpotTokens
@@ -41,6 +41,7 @@ EXIT_INTERRUPTED = 130
 @click.option("--series-csv", type=FILE, metavar="F", help="Write the time series: queue, cache, tokens/s, power.")
 @click.option("--bin", "bin_s", type=SECONDS, metavar="S",
               help="Length of the bins of the time series, listed by --json then; default: up to 200.")  # fmt: skip
+@framework_option
 @override_option
 @output_options("json", "hdf5", "perfetto")
 @click.pass_context

@@ -30,6 +30,7 @@ KINDS = {
         Kind("system", "system:System", "hwconfigs/system"),
         Kind("gpu", "gpu:Gpu", "hwconfigs/gpu"),
         Kind("gpu-kernels", "gpu_library:GpuKernels", "hwconfigs/gpu_kernels"),
+        Kind("framework", "launch:Launch", "hwconfigs/framework"),
         Kind("conversion", "conversion:Conversions", "hwconfigs/conversion"),
         Kind("npu", "npu:Npu", "hwconfigs/npu"),
         Kind("cpu", "cpu:Cpu", "hwconfigs/cpu"),

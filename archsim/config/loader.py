@@ -75,8 +75,29 @@ def load_with_document(kind: str, name_or_path: str, overrides: Iterable[str] = 
     file = find_file(kind, name_or_path)
     document = _resolved(kind, file, ())
     for text in overrides:
-        apply_override(document, text)
+        for own in _frameworks(document, text) if kind == "system" else (text,):
+            apply_override(document, own)
     return Loaded(validate_document(kind, document, file), document, file)
+
+
+def _frameworks(document: Document, text: str) -> list[str]:
+    """`framework=NAME` of a machine as an override of every unit it applies to; any other override as it is."""
+    key, _, name = text.partition("=")
+    if key.strip() != "framework":
+        return [text]
+    units = document.value.get("units")
+    found = [unit for unit, what in units.items() if _has_kernels(what)] if isinstance(units, dict) else []
+    if not found:
+        raise ConfigError(
+            "a framework says how kernels are launched; this machine has no GPU timed by kernels", key="framework"
+        )
+    return [f"units.{unit}.launch={{use: framework/{name.strip()}}}" for unit in found]
+
+
+def _has_kernels(unit: Any) -> bool:
+    for key in ("device", "timing", "model"):
+        unit = unit.get(key) if isinstance(unit, dict) else None
+    return bool(unit == "kernels")
 
 
 def validate_document(kind: str, document: Document, file: Path) -> Preset:

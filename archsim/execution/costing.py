@@ -139,10 +139,15 @@ class Costing:
         kernels = unit.type == "gpu" and unit.device.timing.model == "kernels"
         return "graph" if unit.type == "gpu" and kernels and in_graph(unit.launch) else "library"
 
+    @property
+    def _all_reduce_floor(self) -> float:
+        unit = self.system.units[self.system.mapping.main]
+        return unit.launch.all_reduce_floor if unit.type == "gpu" else 1.0
+
     def _moved(self, task: PlannedTask, work: AllReduce | Transfer) -> CostedTask:
         link = self.system.connections[work.connection].link
         if isinstance(work, AllReduce):
-            seconds = all_reduce_seconds(link, work.ranks, work.bytes, self._caller)
+            seconds = all_reduce_seconds(link, work.ranks, work.bytes, self._caller, self._all_reduce_floor)
             joules = all_reduce_joules(link, work.ranks, work.bytes) * work.groups
             moved = work.bytes * work.ranks * work.groups
         elif work.memory is not None:

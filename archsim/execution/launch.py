@@ -40,9 +40,13 @@ class LaunchShape:
 
 def launched(gpu: Gpu, launch: Launch, op: Operation) -> OperationCost:
     """`op` as a step pays it in `launch.mode` (monolithic: under the launch shape that suits this operation alone)."""
+    assert isinstance(gpu.timing, GpuKernels)
     found = time_operation(gpu, op)
     if launch.mode == "monolithic":
         return min((in_one_kernel(gpu, launch, op, shape) for shape in shapes()), key=lambda cost: cost.seconds)
+    if op.kind == "attention" and op.b_bytes < op.a_bytes and gpu.timing.generation in launch.widened_kv:
+        wide = time_operation(gpu, replace(op, b_bytes=op.a_bytes))
+        found = replace(_shortened(found, wide.seconds, "conversion"), fixed_s=wide.fixed_s)
     device_s = found.seconds - min(found.fixed_s, _floor(gpu, launch, op, found))
     if launch.mode == "fused" and op.kind in ELEMENTWISE:
         return _fused(found, op)

@@ -197,6 +197,9 @@ class _Planner:
             return
         if self._sums_partials(operator):
             before = [self._reduce(operator, before)]
+            if self._norm_in_all_reduce(operator, unit):
+                self._produced[operator.name] = before[0]
+                return
         name = "attention" if fused else operator.name
         work: Work = self._work(operator, unit)
         if fused:
@@ -207,6 +210,11 @@ class _Planner:
             self._kernels_after(operator, unit)
         if operator.name == "qkv" and self._phase == "prefill" and self._model.architecture == "decoder":
             self._store_kv(operator)
+
+    def _norm_in_all_reduce(self, operator: Operator, unit: str) -> bool:
+        found = self._system.units[unit]
+        fused = found.type == "gpu" and found.launch.norm_in_all_reduce and timed_by_kernels(self._system, unit)
+        return fused and operator.kind == "norm" and self._phase == "decode"
 
     def _kernels_after(self, operator: Operator, unit: str) -> None:
         """What a GPU's library launches beside a product: norm and rotation of queries and keys, sampling."""

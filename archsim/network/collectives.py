@@ -45,14 +45,17 @@ def send_receive_seconds(link: Link, ranks: int, bytes_: float) -> float:
     return transfer_seconds(link, bytes_, ranks=ranks)
 
 
-def all_reduce_seconds(link: Link, ranks: int, bytes_: float, caller: Caller = "library") -> float:
+def all_reduce_seconds(
+    link: Link, ranks: int, bytes_: float, caller: Caller = "library", floor_share: float = 1.0
+) -> float:
     """Sum of `ranks` buffers of `bytes_` each, the result in every rank.
 
-    caller  library: one call of the communication library; graph: inside a captured graph, where a serving framework
-            uses its own kernel for small buffers if the link describes one
+    caller       library: one call of the communication library; graph: inside a captured graph, where a serving
+                 framework uses its own kernel for small buffers if the link describes one
+    floor_share  least time of that kernel relative to the one the link describes
     """
     if isinstance(link.collective, Protocols):
-        return _all_reduce_choice(link, link.collective, ranks, bytes_, caller).seconds
+        return _all_reduce_choice(link, link.collective, ranks, bytes_, caller, floor_share).seconds
     if ranks > 1 and bytes_ > 0.0 and isinstance(link.collective, MeasuredAllReduce):
         return _measured_all_reduce_seconds(link, link.collective, ranks, bytes_)
     return _seconds(link, ranks, bytes_, "all-reduce")
@@ -65,12 +68,14 @@ def all_reduce_protocol(link: Link, ranks: int, bytes_: float, caller: Caller = 
     return _schedule(link, ranks, bytes_, "all-reduce")[0] if ranks > 1 and bytes_ > 0.0 else "none"
 
 
-def _all_reduce_choice(link: Link, library: Protocols, ranks: int, bytes_: float, caller: Caller) -> protocols.Chosen:
+def _all_reduce_choice(
+    link: Link, library: Protocols, ranks: int, bytes_: float, caller: Caller, floor_share: float = 1.0
+) -> protocols.Chosen:
     found = protocols.choose(link.bandwidth, library, "all-reduce", ranks, bytes_)
     custom = library.custom_all_reduce
     if caller == "library" or custom is None or found.seconds == 0.0:
         return found
-    own = protocols.custom_all_reduce(link.bandwidth, custom, ranks, bytes_)
+    own = protocols.custom_all_reduce(link.bandwidth, custom, ranks, bytes_, floor_share)
     return found if own is None or own.seconds > found.seconds else own
 
 

@@ -42,13 +42,16 @@ def choose(bandwidth: float, library: Protocols, primitive: Primitive, ranks: in
     return Chosen(found.seconds + extra_s, found.protocol)
 
 
-def custom_all_reduce(bandwidth: float, custom: CustomAllReduce, ranks: int, bytes_: float) -> Chosen | None:
-    """The framework's own kernel, or None if the buffer is too large for it."""
+def custom_all_reduce(
+    bandwidth: float, custom: CustomAllReduce, ranks: int, bytes_: float, floor_share: float = 1.0
+) -> Chosen | None:
+    """The framework's own kernel, or None if the buffer is too large for it; its floor a share of `custom`'s."""
     if bytes_ > custom.max_bytes:
         return None
     rate = bandwidth * custom.efficiency
-    one = custom.floor + (ranks - 1) * bytes_ / rate
-    two = custom.floor + custom.barrier + 2.0 * (ranks - 1) / ranks * bytes_ / rate
+    floor = custom.floor * floor_share
+    one = floor + (ranks - 1) * bytes_ / rate
+    two = floor + custom.barrier + 2.0 * (ranks - 1) / ranks * bytes_ / rate
     return Chosen(one, "one-shot") if one <= two else Chosen(two, "two-shot")
 
 

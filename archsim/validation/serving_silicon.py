@@ -1,9 +1,8 @@
-"""Kind `serving-silicon`: TTFT and TPOT of a server under a constant number of concurrent requests.
+"""Kind `serving-silicon`: mean TTFT and TPOT of a server under a constant number of concurrent requests.
 
-A closed loop in closed form. While one request decodes its O tokens, each of the other running requests finishes once
-and is replaced, so its prompt stalls the decode once: TPOT = step + (running - 1) x prompt / O. A new request waits
-for the step in progress and for prompts before it (a queue of equal services); a tenth of the requests belong to the
-burst at the start, where the prompts go one after the other. Requests beyond what the KV cache holds wait outside.
+What the public benchmark does whose results these are: all clients start at once, each sends ten requests with lengths
+spread evenly over 0.8 to 1.0 of the nominal ones. The server is simulated iteration by iteration
+(`archsim.serving.closed_loop`) under the framework's record in hwconfigs/framework.
 """
 
 from __future__ import annotations
@@ -13,111 +12,98 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from archsim.config import load_model, load_system
+from archsim.config.schemas.launch import Launch
 from archsim.config.schemas.model import Model
 from archsim.config.schemas.system import System
-from archsim.errors import ArchsimError
-from archsim.execution.costing import Costing
-from archsim.execution.step import simulate_pass
+from archsim.errors import ArchsimError, InfeasibleError
+from archsim.serving.closed_loop import Limits, Loop, StepTimes, run_closed_loop
 from archsim.validation.registry import KINDS
+from archsim.validation.silicon.recipes import Recipe, recipe_of
 
 Row = dict[str, str]
 SYSTEMS = {"a100_sxm": "hgx-a100", "h100_sxm": "hgx-h100", "h200_sxm": "hgx-h200", "b200_sxm": "hgx-b200",
            "b300_sxm": "hgx-b300"}  # fmt: skip
 MODELS = {"meta-llama/Llama-3.1-70B": "llama3-70b", "openai/gpt-oss-120b": "gpt-oss-120b",
           "MiniMaxAI/MiniMax-M2.5": "minimax-m2.5", "meta-llama/Llama-3.1-8B": "llama3-8b"}  # fmt: skip
+FRAMEWORKS = {"vllm": "vllm", "trtllm": "tensorrt-llm", "sglang": "sglang"}
 WEIGHTS = {"fp8": "fp8", "fp4": "nvfp4", "bf16": "bf16", "fp16": "fp16"}
-MEAN_LENGTH = 0.9  # lengths are spread over 0.8 to 1.0 of the nominal ones
-MEMORY_SHARE, RESERVED_BYTES = 0.9, 4e9  # of the memory that weights and KV cache may fill, and what else needs room
-BURST_SHARE = 0.1  # of the requests that arrive together at the start
+SHORTEST = 0.8  # of the nominal length; the benchmark's --random-range-ratio
+REQUESTS_PER_CLIENT = 10  # its --num-prompts
+SEED = 0
 
 
 @dataclass(frozen=True)
-class Framework:
-    """A serving framework: host time of a step, of a running request and of a prompt's layer, and its KV cache."""
+class Server:
+    """A framework that serves a model on some GPUs."""
 
-    step_s: float
-    request_s: float
-    prompt_layer_s: float
-    kv_dtype: str
-    rope_kernel: bool = True
+    system: System
+    model: Model
+    times: StepTimes
+
+    @property
+    def launch(self) -> Launch:
+        """The framework's record."""
+        unit = self.system.units["gpu"]
+        assert unit.type == "gpu"
+        return unit.launch
+
+    def cache_tokens(self, tokens: int) -> int:
+        """Tokens of requests as long as `tokens` whose keys and values fit. Raises InfeasibleError where none do."""
+        unit, server = self.system.units["gpu"], self.launch.server
+        assert unit.type == "gpu"
+        room = (server.memory_share * unit.device.memory_capacity - server.reserved_memory) * unit.count
+        copies = max(1.0, unit.count / self.model.key_value_heads)
+        found = int((room - self.model.weight_bytes) / (self.model.kv_bytes(tokens) * copies / tokens))
+        if found < tokens:
+            raise InfeasibleError(f"{unit.count} x {unit.device.name} cannot hold {self.model.name} and a request")
+        return found
 
 
-# One set for all models and GPUs; chosen on the serving rows of ai-dynamo/aiconfigurator 095f58a51, within the ranges
-# in which its operator sums fall short of served steps (0.5 to 2 ms a step, 0 to 15 us a request).
-FRAMEWORKS = {
-    "vllm": Framework(1.0e-3, 8e-6, 0.4e-3, "bf16"),
-    "trtllm": Framework(0.5e-3, 4e-6, 0.3e-3, "fp8", rope_kernel=False),
-}
-
-
-@dataclass(frozen=True)
-class Loop:
-    """Mean times of the closed loop; `bound_by_kv`: the cache holds fewer requests than there are."""
-
-    ttft_s: float
-    tpot_s: float
-    bound_by_kv: bool
-
-
-@cache
-def machine(gpu: str, count: int, backend: str) -> System:
-    """`count` GPUs under a framework."""
-    how = FRAMEWORKS[backend]
-    keys = (
-        f"units.gpu.count={count}", f"units.gpu.launch.step_overhead={how.step_s} s",
-        f"units.gpu.launch.request_overhead={how.request_s} s",
-        f"units.gpu.launch.prefill_layer_overhead={how.prompt_layer_s} s",
-        f"units.gpu.launch.rope_kernel={str(how.rope_kernel).lower()}",
-    )  # fmt: skip
-    return load_system(SYSTEMS[gpu], keys)
+def server_of(row: Row) -> Server:
+    """The server of one row."""
+    recipe = recipe_of(row)
+    return _server(
+        row["system"], int(row["tp_size"]), row["backend"], row["model_path"], row["precision"], recipe.kv_dtype
+    )
 
 
 @cache
-def checkpoint(path: str, precision: str, backend: str) -> Model:
-    """The model in the precision of its weights."""
-    name = MODELS[path]
-    weights = "mxfp4" if name == "gpt-oss-120b" else WEIGHTS[precision]
-    return load_model(name, (f"weight_dtype={weights}", f"kv_dtype={FRAMEWORKS[backend].kv_dtype}"))
+def _server(gpu: str, count: int, backend: str, path: str, precision: str, kv_dtype: str) -> Server:
+    use = f"units.gpu.launch={{use: framework/{FRAMEWORKS[backend]}}}"
+    system = load_system(SYSTEMS[gpu], (f"units.gpu.count={count}", use))
+    model = load_model(MODELS[path], _checkpoint(MODELS[path], precision, kv_dtype))
+    return Server(system, model, StepTimes.of(system, model))
 
 
-@cache
-def pass_s(gpu: str, count: int, backend: str, path: str, precision: str, batch: int, new: int, context: int) -> float:
-    """One pass: a prompt alone (new = context) or a decode step."""
-    system, model = machine(gpu, count, backend), checkpoint(path, precision, backend)
-    phase = "decode" if new == 1 else "prefill"
-    return simulate_pass(Costing.of(system), model, phase, batch, new, context).seconds  # type: ignore[arg-type]
+def _checkpoint(name: str, precision: str, kv_dtype: str) -> tuple[str, ...]:
+    """Quantised checkpoints leave router and tables as they are; that of gpt-oss is described as it is published."""
+    if name == "gpt-oss-120b":
+        return (f"kv_dtype={kv_dtype}",)
+    groups = () if precision == "fp8" else ("weight_group=0",)
+    return (f"weight_dtype={WEIGHTS[precision]}", f"kv_dtype={kv_dtype}", "unquantized=[router, embeddings]", *groups)
 
 
-def closed_loop(row: Row) -> Loop:
-    """The loop of one row."""
-    count, clients = int(row["tp_size"]), int(row["concurrency"])
-    prompt, output = (MEAN_LENGTH * int(row[name]) for name in ("input_len_tokens", "output_len_tokens"))
-    key = (row["system"], count, row["backend"], row["model_path"], row["precision"])
-    running = min(clients, _requests_that_fit(row, prompt + output))
-    prompt_s = pass_s(*key, 1, round(prompt), round(prompt))
-    step_s = pass_s(*key, running, 1, round(prompt + output / 2))
-    alone_s = max(prompt_s - step_s, 0.0)  # the stall that a prompt adds to the step it joins
-    tpot_s = step_s + (running - 1) * alone_s / output
-    cycle_s = prompt_s + output * tpot_s
-    load = min(running * prompt_s / cycle_s, 0.95)
-    steady_s = step_s / 2.0 + prompt_s * (1.0 + load / (2.0 * (1.0 - load)))
-    burst_s = prompt_s * (running + 1) / 2.0
-    outside_s = (clients - running) * cycle_s / running
-    ttft_s = BURST_SHARE * burst_s + (1.0 - BURST_SHARE) * steady_s + outside_s
-    return Loop(ttft_s, tpot_s, running < clients)
+def closed_loop(row: Row, launch: Launch | None = None) -> Loop:
+    """The requests of one row, under its framework's record or another one."""
+    server, recipe = server_of(row), recipe_of(row)
+    slots = min(int(row["concurrency"]), recipe.max_requests)
+    prompts, outputs = (_lengths(int(row[name]), REQUESTS_PER_CLIENT * slots, stream)
+                        for stream, name in enumerate(("input_len_tokens", "output_len_tokens")))  # fmt: skip
+    longest = int(row["input_len_tokens"]) + int(row["output_len_tokens"])
+    limits = _limits(recipe, slots, server.cache_tokens(longest))
+    how = launch or server.launch
+    return run_closed_loop(server.times, how, server.model.layers, int(row["concurrency"]), prompts, outputs, limits)
 
 
-def _requests_that_fit(row: Row, tokens: float) -> int:
-    """Running requests of `tokens` at most; what runs holds three quarters of its final length on average."""
-    count = int(row["tp_size"])
-    system = machine(row["system"], count, row["backend"])
-    model = checkpoint(row["model_path"], row["precision"], row["backend"])
-    unit = system.units["gpu"]
-    assert unit.type == "gpu"
-    room = MEMORY_SHARE * unit.device.memory_capacity * count - model.weight_bytes - RESERVED_BYTES * count
-    copies = max(1.0, count / model.key_value_heads)
-    return max(1, int(room / (0.75 * model.kv_bytes(round(tokens)) * copies)))
+def _limits(recipe: Recipe, slots: int, cache_tokens: int) -> Limits:
+    return Limits(slots, cache_tokens, recipe.batched_tokens, recipe.wait_tokens, recipe.wait_steps)
+
+
+def _lengths(nominal: int, count: int, stream: int) -> np.ndarray:
+    return np.random.default_rng((SEED, stream)).integers(int(SHORTEST * nominal), nominal + 1, count)
 
 
 @KINDS.register("serving-silicon")
@@ -137,7 +123,7 @@ class ServingSilicon:
     def predict(
         self, rows: list[Row], folder: Path, dataset: dict[str, Any]
     ) -> tuple[dict[str, list[float | None]], list[str | None]]:
-        """Predictions and, per row, the reason why there is none. TTFT only where the KV cache does not bind."""
+        """Predictions and, per row, the reason why there is none. TTFT only where the KV cache never binds."""
         columns: dict[str, list[float | None]] = {"ttft_ms": [], "tpot_ms": []}
         reasons: list[str | None] = []
         for row in rows:
@@ -148,8 +134,9 @@ class ServingSilicon:
                 except ArchsimError as problem:
                     reason = str(problem)
             reasons.append(reason)
-            columns["ttft_ms"].append(None if loop is None or loop.bound_by_kv else loop.ttft_s * 1e3)
-            columns["tpot_ms"].append(None if loop is None else loop.tpot_s * 1e3)
+            bound = loop is None or loop.full_s > 0.0
+            columns["ttft_ms"].append(None if loop is None or bound else float(loop.ttft_s.mean()) * 1e3)
+            columns["tpot_ms"].append(None if loop is None else float(loop.tpot_s.mean()) * 1e3)
         return columns, reasons
 
 

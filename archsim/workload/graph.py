@@ -249,7 +249,7 @@ def _add_feed_forward(graph: nx.DiGraph[str], work: Pass, entry: tuple[str, ...]
         return _add_block(graph, work, entry, "", model.ffn_hidden, work.rows, 1, 1.0)
     experts = model.experts
     routed = _add(graph, _gemm(work, "router", "router", work.rows, model.hidden, experts.count), entry)
-    load = expert_load(work.rows, experts.count, experts.active)
+    load = expert_load(work.rows, experts.count, experts.active, experts.skew)
     ends = _add_block(graph, work, routed, "", model.ffn_hidden, load.rows_per_expert, load.experts, load.fill)
     if experts.shared:
         width = experts.shared * model.ffn_hidden

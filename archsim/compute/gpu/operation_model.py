@@ -90,7 +90,9 @@ def operator_of(machine: Machine, op: Operation) -> GpuOperator:
 
 def _gemm(machine: Machine, op: Operation) -> Gemm:
     a, b, c, compute = _operands(machine, op)
-    return Gemm(op.m, op.n, op.k, op.count, a, b, c, compute)
+    narrowed = bool(op.a_dtype) and a.dtype != op.a_dtype
+    quantise = narrowed and (b.dtype in BLOCK_SCALES or b.group > 0)  # one static scale: by the kernel that wrote them
+    return Gemm(op.m, op.n, op.k, op.count, a, b, c, compute, quantise=quantise)
 
 
 def _operands(machine: Machine, op: Operation) -> tuple[Operand, Operand, Operand, str]:

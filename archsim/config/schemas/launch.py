@@ -6,8 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from archsim.config.base import Config
-from archsim.config.quantity import Fraction, Seconds
+from archsim.config.base import Config, Name, Preset
+from archsim.config.quantity import Bytes, Fraction, Seconds
+from archsim.config.schemas.gpu_library import Calibration
 
 Time = Annotated[Seconds, Field(ge=0)]
 
@@ -20,7 +21,29 @@ class GraphFloors(Config):
     vector: Time = Field(default=0.5e-6, description="norms, activations, additions, look-ups")
 
 
-class Launch(Config):
+class Server(Config):
+    """How a framework's server admits requests; used where clients are simulated, not in a pass."""
+
+    request_admission: Time = Field(
+        default=0.0, description="work on a request before the engine sees it (HTTP, queues), one after the other"
+    )
+    token_admission: Time = Field(default=0.0, description="the same per token of the prompt")
+    memory_share: Annotated[Fraction, Field(gt=0, le=1)] = Field(
+        default=0.9, description="of a GPU's memory, for weights, KV cache and what is reserved"
+    )
+    reserved_memory: Annotated[Bytes, Field(ge=0)] = Field(
+        default=4e9, description="of a GPU: activations, captured graphs, communication buffers"
+    )
+    reserve_output: bool = Field(
+        default=False,
+        description="a request starts when the cache has room for all the tokens it may grow to; else the youngest is "
+        "put back when the cache is full",
+    )
+    batched_tokens: int = Field(default=8192, ge=1, le=10_000_000, description="of one iteration")
+    whole_prompts: bool = Field(default=False, description="a prompt is read in one iteration, never in chunks")
+
+
+class Launch(Preset):
     """Execution mode of the GPUs of a unit and the serving framework around them.
 
     eager       a launch from the host for every kernel: a kernel takes at least `eager_dispatch`
@@ -29,6 +52,8 @@ class Launch(Config):
     monolithic  one kernel: one launch shape for all, grid barriers instead of launches, what fits stays on chip
     """
 
+    kind: Literal["framework"] = "framework"
+    name: Name = "unnamed"
     mode: Literal["eager", "graph", "fused", "monolithic"] = "graph"
     captured: bool = Field(default=True, description="fused: the kernels are in a graph; else launched by the host")
     eager_dispatch: Time = Field(default=5e-6, description="host time from one kernel launch to the next")
@@ -42,6 +67,17 @@ class Launch(Config):
         description="kernels of a block of routed experts (top-k, permute, two grouped products, activation, combine); "
         "a step pays each like that of a product, whatever the framework's block takes on its own",
     )
+    widened_kv: tuple[str, ...] = Field(
+        default=(),
+        description="GPU generations on which attention widens a narrow KV cache on its way, which then takes as long "
+        "as a wide one",
+    )
+    norm_in_all_reduce: bool = Field(
+        default=False, description="the kernel that sums a decode step's partial results over GPUs does the norm too"
+    )
+    all_reduce_floor: Annotated[Fraction, Field(gt=0, le=10)] = Field(
+        default=1.0, description="least time of the framework's own all-reduce kernel relative to what the link says"
+    )
     grid_barrier: Time = Field(default=1.5e-6, description="barrier over all blocks of a kernel")
     memory_latency: Time = Field(default=0.6e-6, description="DRAM latency under load, for the bytes in flight needed")
     l2_share: Annotated[Fraction, Field(gt=0, le=1)] = Field(
@@ -52,3 +88,5 @@ class Launch(Config):
         default=0.0, description="host work per layer of a pass over prompts, which runs outside the captured graph"
     )
     request_overhead: Time = Field(default=0.0, description="host work of a pass per running request")
+    server: Server = Server()
+    calibration: Calibration | None = Field(default=None, description="what the host times were fitted to")

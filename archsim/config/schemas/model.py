@@ -30,6 +30,10 @@ class Experts(Config):
     count: int = Field(gt=0, le=4096, description="experts per layer")
     active: int = Field(gt=0, le=4096, description="experts a token is sent to (top-k)")
     shared: int = Field(default=0, ge=0, le=64, description="experts every token passes besides")
+    skew: float = Field(
+        default=0.0, ge=0, le=10,
+        description="standard deviation of the logarithm of the experts' popularity; 0: all are equally likely",
+    )  # fmt: skip
 
 
 class Model(Preset):

@@ -1,0 +1,56 @@
+"""How the servers of the public benchmark were started whose results `serving.csv` holds.
+
+Source: SemiAnalysisAI/InferenceX (formerly InferenceMAX), benchmarks/*.sh, read at several commits of 2025 and 2026:
+what a row does not say and its framework's defaults do not decide.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+ANY = 1 << 30
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Settings of a server.
+
+    kv_dtype        of its cache
+    max_requests    that run together, whatever the number of clients
+    batched_tokens  of one iteration
+    wait_tokens, wait_steps  TensorRT-LLM's batch_wait_max_tokens_ratio (in tokens) and batch_wait_timeout_iters
+    """
+
+    kv_dtype: str
+    max_requests: int = ANY
+    batched_tokens: int = 8192
+    wait_tokens: int = 0
+    wait_steps: int = 0
+
+
+def recipe_of(row: dict[str, str]) -> Recipe:
+    """The settings of a row's server."""
+    gpu, model = row["system"], row["model_path"]
+    blackwell = gpu.startswith(("b200", "b300", "gb200", "gb300"))
+    tensorrt = row["backend"] == "trtllm"
+    if "gpt-oss" in model:
+        # --kv-cache-dtype fp8 on Blackwell only. gptoss_fp4_h100*.sh: --max-num-seqs $CONC of a sweep from 4 to 64
+        # clients, also where --max-concurrency says 512
+        most = 64 if gpu == "h100_sxm" and not tensorrt else ANY
+        return Recipe("fp8" if blackwell else "bf16", most, 20_000 if tensorrt else 8192)
+    if tensorrt:
+        return _tensorrt_llama(row, blackwell)
+    if "MiniMax" in model:
+        # minimaxm2.5_*.sh: no --kv-cache-dtype in the first version (vLLM 0.15 to 0.17), fp8 later
+        return Recipe("bf16" if row["backend_version"].startswith(("0.15", "0.16", "0.17")) else "fp8")
+    # 70b_fp8_h100*.sh set fp8; the H100 row that fills its cache held as many requests as a bf16 cache has room for
+    return Recipe("bf16" if gpu == "h100_sxm" else "fp8")
+
+
+def _tensorrt_llama(row: dict[str, str], blackwell: bool) -> Recipe:
+    """70b_*_trt*.sh: --max_num_tokens of prompt, output and 200 more (16384 for fp8 on B200); short ones wait."""
+    prompt, output = int(row["input_len_tokens"]), int(row["output_len_tokens"])
+    tokens = 16_384 if blackwell and row["precision"] == "fp8" else prompt + output + 200
+    if prompt == output == 1024 and int(row["tp_size"]) < 8:
+        return Recipe("fp8", ANY, tokens, round(0.9 * tokens), 20)
+    return Recipe("fp8", ANY, tokens)
