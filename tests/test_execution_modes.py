@@ -138,7 +138,8 @@ def test_mononn_trends() -> None:
 @pytest.fixture(scope="module")
 def step_s() -> dict[str, float]:
     overrides = {
-        "graph": ("units.gpu.launch.step_overhead=1 ms",), "eager": ("units.gpu.launch.mode=eager",), "fused": ("units.gpu.launch.mode=fused",),
+        "graph": ("units.gpu.launch.step_overhead=1 ms",),
+        "eager": ("units.gpu.launch.mode=eager",), "fused": ("units.gpu.launch.mode=fused",),
         "monolithic": ("units.gpu.launch.mode=monolithic",), "host": ("units.gpu.launch.step_overhead=3 ms",),
     }  # fmt: skip
     model = load_model("llama3-8b")
