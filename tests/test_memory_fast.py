@@ -16,12 +16,25 @@ from archsim.memory.dram.mapping import resolve_layout
 from archsim.memory.dram.streams import Stream, Target, from_arrays, make_stream
 
 DEVICES = ("ddr4-3200", "ddr5-4800", "lpddr5-6400", "gddr6-14000", "hbm2-2000", "hbm3-6400")
+PATTERNS = (
+    "rand_mix",
+    "seq_rd",
+    "gemv",
+    "gemv",
+    "gemv",
+    "seq_copy",
+    "rowhit_p",
+    "bank_rr",
+    "row_conflict",
+    "stride_rd",
+    "arrays",
+)
 
 
 def outcome(collected: Collected) -> dict[str, Any]:
     found = asdict(collected)
-    for name in ("read_histogram", "write_histogram"):
-        found[name] = np.trim_zeros(found[name], "b").tolist()
+    for name in ("reads", "writes"):
+        found[name] = [column.tolist() for column in found[name].table()]
     found["counts"] = found["counts"].tolist()
     requests = np.concatenate([np.zeros((0, 2), np.int64), *collected.requests])
     found["commands"] = np.concatenate([np.zeros((0, 7), np.int64), *collected.commands]).tolist()
@@ -56,12 +69,13 @@ def drawn(seed: int) -> tuple[Setup, Stream, bool, int]:
     if device.standard.refresh.bank is None and options["refresh"] == "pb":
         options["refresh"] = "ab"
     setup = prepare(device, Controller(**options))
-    tx, n = setup.geometry.tx_bytes, int(rng.integers(300, 6000))
-    pattern, number = one("rand_mix", "seq_rd", "gemv", "gemv", "seq_copy", "rowhit_p", "arrays"), int(rng.integers(99))
+    tx, n = setup.geometry.tx_bytes, int(rng.integers(300, one(6000, 6000, 20000)))
+    pattern, number = one(*PATTERNS), int(rng.integers(99))
     own: dict[str, dict[str, Any]] = {
         "rand_mix": {"seed": number, "wfrac": one(0.0, 0.3), "foot": 1 << int(rng.integers(12, 28))},
         "seq_rd": {"base": tx * number}, "gemv": {"S": one(1, 5, 8, 16), "K": one(256, 1024, 4096), "obase": 1 << 22},
         "seq_copy": {"B": one(4, 100), "dst": 1 << 22}, "rowhit_p": {"p": 0.9, "seed": number},
+        "row_conflict": {"rstep": one(1, 5)}, "stride_rd": {"stride": tx * one(3, 64, 1000)},
     }  # fmt: skip
     if pattern == "arrays":
         writes = (rng.random(n) < one(0.003, 0.05)).astype(np.int64)
@@ -69,7 +83,7 @@ def drawn(seed: int) -> tuple[Setup, Stream, bool, int]:
         stream = from_arrays(np.arange(n) // one(1, 3) * tx, writes, times)
     else:
         target = Target(setup.geometry, resolve_layout(options["mapping"], setup.geometry))
-        stream = make_stream(pattern, target, {"N": n, **own[pattern]})
+        stream = make_stream(pattern, target, {"N": n, **own.get(pattern, {})})
     return setup, stream, bool(rng.random() < 0.4), one(1 << 16, 777)
 
 
@@ -98,3 +112,40 @@ def test_periodic_streams_are_skipped_exactly(device: str, channels: int) -> Non
     both(setup, stream, requests=True)
     if columns * groups * channels > 400 and device != "lpddr5-6400":
         assert skipped > addresses.size / 4
+
+
+@pytest.mark.parametrize(
+    ("device", "pattern", "parameters", "share"),
+    [
+        ("ddr4-3200", "gemv", {"S": 16, "K": 4096, "obase": 1 << 29}, 0.9),
+        ("ddr5-4800", "gemv", {"S": 16, "K": 4096, "obase": 1 << 29}, 0.8),
+        ("ddr4-3200", "gemv", {"S": 3, "K": 1000, "obase": 1 << 29}, 0.0),
+        ("ddr5-4800", "seq_rd", {}, 0.5),
+        ("ddr4-3200", "bank_rr", {}, 0.5),
+        ("lpddr5-6400", "seq_rd", {}, 0.0),
+        ("hbm3-6400", "bank_rr", {}, 0.0),
+    ],
+)
+def test_what_was_seen_before_is_recalled_exactly(
+    device: str, pattern: str, parameters: dict[str, int], share: float
+) -> None:
+    """Through refreshes, changes of row, writes that wait and ends of chunks."""
+    setup = prepare(load("memory", device), Controller())
+    target = Target(setup.geometry, resolve_layout("RoBaRaCoCh", setup.geometry))
+    stream = make_stream(pattern, target, {"N": 60000, **parameters})
+    assert both(setup, stream, requests=False, chunk=25000) >= share * stream.n_requests
+    both(setup, stream, requests=True, chunk=25000)
+
+
+def test_a_small_memory_is_cleared_and_filled_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    setup = prepare(load("memory", "ddr4-3200"), Controller())
+    target = Target(setup.geometry, resolve_layout("RoBaRaCoCh", setup.geometry))
+    stream = make_stream("gemv", target, {"N": 50000, "S": 16, "K": 4096, "obase": 1 << 29})
+    whole = both(setup, stream, requests=False, chunk=1000)
+    words = Engine._memory_words
+
+    def few(self: Engine) -> int:
+        return words(self) - (1 << 19) + 4000
+
+    monkeypatch.setattr(Engine, "_memory_words", few)
+    assert 0 < both(setup, stream, requests=False, chunk=1000) < whole

@@ -228,6 +228,7 @@ def choose(s: Array, o: int, t: int, what: int, m: int) -> int:
         return 0
     if mode_changes(s, o):
         s[o + lay.H_MODE] = 1 - s[o + lay.H_MODE]
+        s[o + lay.H_FLIPS] += 1
     return pick_buffer(s, o, t, what, m)
 
 

@@ -225,6 +225,7 @@ def settle(s: Array, o: int, t: int, m: int) -> None:
             reached = m & lay.M_DUAL != 0 or w > t + 1
             if reached and s[o + lay.H_NEXT_REF] > t + 1 and m & lay.M_CLOSED == 0:
                 s[o + lay.H_MODE] = 1 - s[o + lay.H_MODE]
+                s[o + lay.H_FLIPS] += 1
             else:
                 w = t + 1
         w = _buffer_wake(s, o, t, w, m)

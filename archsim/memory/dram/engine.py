@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from archsim.errors import ConfigError, InfeasibleError
 from archsim.memory.dram import layout_kernels as lay
-from archsim.memory.dram.collected import Collected, add_values, join, repeated
+from archsim.memory.dram.collected import Collected
 from archsim.memory.dram.geometry import Geometry, geometry
 from archsim.memory.dram.mapping import Decoder, compile_layout, resolve_layout
 from archsim.memory.dram.mapping_kernels import decode
@@ -75,7 +75,7 @@ class Engine:
     number       number of the first channel in traces
     fast         take the short cuts where they apply (the result is the same; tests compare)
 
-    `skipped` counts the requests that were served by repeating a period.
+    `skipped` counts the requests that were served from memory (see recall_kernels).
     """
 
     def __init__(
@@ -126,21 +126,44 @@ class Engine:
         out = lay.G_SIZE + self.channels * self.stride
         n_out = CHUNK + self.slots * self.channels + 8
         out2 = out + n_out
-        repeat = out2 + (2 * n_out if requests else 0)
-        state = repeat + 3 * lay.MAX_REPEATS + -3 * lay.MAX_REPEATS % 8
-        state_end = state + self._state_words()
-        trace_at = state_end + 32 * self.channels + 8
+        trace_at = out2 + (2 * n_out if requests else 0)
         self._trace_cap = (1 << 16) if trace else 0
-        self._offsets = (out, out2, repeat, state, state_end, trace_at)
-        self.state: Array = _aligned(trace_at + self._trace_cap * lay.TRACE_SIZE + 8)
+        self._offsets = (out, out2, trace_at)
+        self._memory = trace_at + self._trace_cap * lay.TRACE_SIZE + 8
+        self.state: Array = _aligned(self._memory + self._memory_words(), self._memory)
 
     def _state_words(self) -> int:
-        """Room for what `period_kernels` writes down of a state."""
-        n1, n2, n3, _ = self.setup.tables.counts
+        """Room for what `snapshot_kernels` writes down of a state."""
+        n1, n2, n3, n4 = self.setup.tables.counts
         nodes = 1 + n1 + n1 * n2 + n1 * n2 * n3
-        queued = self.setup.controller.read_queue + self.setup.controller.write_queue
-        per_node = 8 + 15 * self.setup.tables.windows
-        return 64 + self.channels * (64 + per_node * nodes + 20 * self.setup.geometry.banks + 4 * queued)
+        per_node = 2 + 15 * self.setup.tables.windows
+        queued = 3 * self.setup.controller.read_queue
+        return 64 + self.channels * (64 + per_node * nodes + 5 * n1 * n2 * n3 * n4 + queued)
+
+    def _memory_words(self) -> int:
+        """Room for remembered states; pages that are not written to take no memory."""
+        fixed = lay.NUMBERS * self.channels + lay.BUCKETS + lay.MAX_EDGES + lay.MAX_LATENCIES
+        return int(fixed + max(1 << 19, 64 * self._state_words()))
+
+    def _forget(self) -> None:
+        """Start with an empty memory of states."""
+        s = self.state
+        s[lay.G_FROM_NUMBERS] = self._memory
+        s[lay.G_BUCKETS] = self._memory + lay.NUMBERS * self.channels
+        s[lay.G_INDEX] = s[lay.G_BUCKETS] + lay.BUCKETS
+        s[lay.G_LATENCIES] = s[lay.G_INDEX] + lay.MAX_EDGES
+        s[lay.G_TOP], s[lay.G_POOL_END] = s[lay.G_LATENCIES] + lay.MAX_LATENCIES, s.size
+        s[s[lay.G_BUCKETS] : s[lay.G_INDEX]] = 0
+        s[lay.G_FROM] = s[lay.G_EDGES_N] = s[lay.G_LATENCIES_N] = 0
+        s[lay.G_PERIOD], s[lay.G_CREDIT], s[lay.G_PAUSE], s[lay.G_LOOK_AT] = 1, 256, 64, max(64, int(s[lay.G_NEXT]))
+        s[lay.G_STATE_WORDS] = self._state_words()
+        if self.setup.controller.refresh != "pb":  # which goes from bank to bank
+            alike = 1
+            for count in self.setup.tables.counts[:0:-1]:
+                if count & (count - 1):
+                    break
+                alike *= count
+            s[lay.G_FLIP_MASK] = alike - 1
 
     def _fill_globals(self, trace: bool, requests: bool) -> None:
         s, c, d = self.state, self.setup.controller, self.setup.compiled
@@ -185,11 +208,8 @@ class Engine:
         s[lay.G_PRIO_CAP], s[lay.G_ADDR_SHIFT] = _PRIORITY_ENTRIES, self.setup.geometry.tx_bits
         self._fill_refresh()
         s[lay.G_MINUS_1], s[lay.G_TWO], s[lay.G_THREE] = -1, 2, 3
-        s[lay.G_OUT], s[lay.G_OUT2], s[lay.G_REPEAT], s[lay.G_STATE], s[lay.G_STATE_END], s[lay.G_TRACE_AT] = (
-            self._offsets
-        )
-        s[lay.G_WINDOWS], s[lay.G_USEFUL_RUN] = tables.windows, max(128, 3 * c.read_queue) * self.channels
-        s[lay.G_TRIES], s[lay.G_PAUSE], s[lay.G_LOOK_AT], s[lay.G_FROM_N] = -1, 32, 64, -1
+        s[lay.G_OUT], s[lay.G_OUT2], s[lay.G_TRACE_AT] = self._offsets
+        self._forget()
         s[lay.G_TRACE_CAP] = self._trace_cap
 
     def _fill_refresh(self) -> None:
@@ -302,16 +322,15 @@ class Engine:
         s, c = self.state, self.collected
         n, out = int(s[lay.G_OUT_N]), int(s[lay.G_OUT])
         latencies = s[out : out + n]
-        c.read_histogram = add_values(c.read_histogram, latencies[latencies >= 0])
-        c.write_histogram = add_values(c.write_histogram, -latencies[latencies < 0])
+        c.reads.add(latencies[latencies >= 0])
+        c.writes.add(-latencies[latencies < 0])
         if s[lay.G_MODE] & lay.M_RECORD:
             at = int(s[lay.G_OUT2])
             c.requests.append(s[at : at + 2 * n].reshape(-1, 2).copy())
-        if s[lay.G_REPEAT_N]:
-            repeats = s[lay.G_REPEAT] + np.arange(3 * s[lay.G_REPEAT_N]).reshape(-1, 3)
-            c.read_histogram = join(c.read_histogram, repeated(latencies, s[repeats]))
-            self.skipped += int((s[repeats[:, 1]] * s[repeats[:, 2]]).sum())
-            s[lay.G_REPEAT_N] = 0
+        full = 4 * (s.size - s[lay.G_TOP]) < s.size - s[lay.G_LATENCIES] - lay.MAX_LATENCIES
+        if full or 2 * s[lay.G_EDGES_N] > lay.MAX_EDGES or 2 * s[lay.G_LATENCIES_N] > lay.MAX_LATENCIES:
+            self._account()
+            self._forget()
         s[lay.G_OUT_N] = 0
         if s[lay.G_MODE] & lay.M_TRACE and s[lay.G_TRACE_N]:
             at = int(s[lay.G_TRACE_AT])
@@ -322,7 +341,25 @@ class Engine:
                 self.on_commands(block)
             s[lay.G_TRACE_N] = 0
 
+    def _account(self) -> None:
+        """Add what was served from memory."""
+        s, c = self.state, self.collected
+        edges = s[s[lay.G_INDEX] : s[lay.G_INDEX] + s[lay.G_EDGES_N]]
+        times, outputs = s[edges + lay.E_TIMES], s[edges + lay.E_OUTPUTS]
+        if not times.any():
+            return
+        self.skipped += int(times @ s[edges + lay.E_REQUESTS])
+        numbers = s[edges[:, None] + np.arange(lay.EDGE_HEAD, lay.EDGE_HEAD + lay.NUMBERS * self.channels)]
+        total = (times @ numbers).reshape(self.channels, lay.NUMBERS).sum(axis=0)
+        c.counts += total[: lay.N_COMMANDS]
+        c.hits, c.misses, c.conflicts = c.hits + int(total[12]), c.misses + int(total[13]), c.conflicts + int(total[14])
+        c.open_ticks += int(total[16:].sum())
+        if not s[lay.G_MODE] & lay.M_RECORD:  # then they were put out one by one
+            latencies = s[s[lay.G_LATENCIES] : s[lay.G_LATENCIES] + s[lay.G_LATENCIES_N]]
+            c.reads.add(latencies, np.repeat(times, outputs))
+
     def _finish(self) -> None:
+        self._account()
         s, c = self.state, self.collected
         c.end, c.forwarded, c.merged = int(s[lay.G_END]), int(s[lay.G_FORWARDED]), int(s[lay.G_MERGED])
         for channel in range(self.channels):
@@ -347,8 +384,9 @@ def entry_of(mode: int) -> Callable[..., int]:
     return special.get(mode & ~lay.M_ANY, advance)
 
 
-def _aligned(size: int) -> Array:
-    """Zeros that begin at a cache line, so that a bank record or a request slot does not straddle two."""
-    raw = np.zeros(size + 8, np.int64)
+def _aligned(size: int, zeros: int) -> Array:
+    """`size` words, the first `zeros` of them 0, that begin at a cache line: a bank record must not straddle two."""
+    raw = np.empty(size + 8, np.int64)
     skip = -raw.ctypes.data // 8 % 8
+    raw[: skip + zeros] = 0
     return raw[skip : skip + size]

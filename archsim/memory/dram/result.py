@@ -23,16 +23,17 @@ class Latency:
     max_ticks: int
 
 
-def latency_of(histogram: NDArray[np.int64]) -> Latency:
-    """Statistics of a histogram latency -> requests. Percentile p is sorted[int(p * (n - 1) + 0.5)]."""
-    n = int(histogram.sum())
+def latency_of(values: NDArray[np.int64], counts: NDArray[np.int64]) -> Latency:
+    """Statistics of latencies `values` (n,), ascending, that occurred `counts` (n,) > 0 times.
+
+    Percentile p is sorted[int(p * (requests - 1) + 0.5)].
+    """
+    n = int(counts.sum())
     if n == 0:
         return Latency(0, -1.0, -1, -1, -1, -1, -1)
-    cumulative = np.cumsum(histogram)
-    mean = float((histogram * np.arange(histogram.size, dtype=np.float64)).sum() / n)
-    p50, p95, p99 = (int(np.searchsorted(cumulative, int(p * (n - 1) + 0.5), side="right")) for p in (0.5, 0.95, 0.99))
-    lowest, highest = int(np.argmax(histogram > 0)), int(histogram.size - 1 - np.argmax(histogram[::-1] > 0))
-    return Latency(n, mean, lowest, p50, p95, p99, highest)
+    places = np.searchsorted(np.cumsum(counts), [int(p * (n - 1) + 0.5) for p in (0.5, 0.95, 0.99)], side="right")
+    p50, p95, p99 = (int(values[place]) for place in places)
+    return Latency(n, int(values @ counts) / n, int(values[0]), p50, p95, p99, int(values[-1]))
 
 
 @dataclass(frozen=True)

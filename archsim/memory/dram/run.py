@@ -140,7 +140,7 @@ def answers(
         device=device.name, stream=stream.name, channels=geometry.channels, n_requests=collected.n_requests,
         n_writes=collected.n_writes, tx_bytes=geometry.tx_bytes, end_ticks=collected.end, tick_s=tick_s, time_s=time_s,
         bandwidth_bytes_per_s=bandwidth, peak_bytes_per_s=peak, share_of_peak=bandwidth / peak,
-        read_latency=latency_of(collected.read_histogram), write_latency=latency_of(collected.write_histogram),
+        read_latency=latency_of(*collected.reads.table()), write_latency=latency_of(*collected.writes.table()),
         row_hits=collected.hits, row_misses=collected.misses, row_conflicts=collected.conflicts,
         forwarded_reads=collected.forwarded, merged_writes=collected.merged,
         commands={name: int(n) for name, n in zip(setup.tables.names, counts, strict=True) if name},
