@@ -16,12 +16,8 @@ from archsim.memory.dram.deal_kernels import deal
 from archsim.memory.dram.enter_kernels import behind, buffered_write, enter
 from archsim.memory.dram.fast_kernels import hit_run, hits_until
 from archsim.memory.dram.issue_kernels import finish_read
-<<<<<<< HEAD
-from archsim.memory.dram.period_kernels import skip_ahead
-from archsim.memory.dram.streak_kernels import streak, streaks
-=======
 from archsim.memory.dram.recall_kernels import recall
->>>>>>> 05f1b67 (Serve regular streams from remembered states: what followed a state once follows it again, through refreshes and changes of row; latencies in sparse histograms)
+from archsim.memory.dram.streak_kernels import streak, streaks
 from archsim.memory.tables.jit_kernels import entry, inner, outlined
 
 Array = NDArray[np.int64]
@@ -237,7 +233,6 @@ def _advance(s: Array, locations: Array, addresses: Array, times: Array, gap: fl
         if o < 0:
             status = MORE if o == -1 else DONE
             break
-<<<<<<< HEAD
         if m & lay.M_DEAL and m & lay.M_TIMED == 0 and what < 1 and s[lay.G_NEXT] < s[lay.G_LOOK_AT]:
             number, until = s[lay.G_NEXT], s[lay.G_GOAL_T]
             t = deal(s, t, locations, addresses, m)
@@ -246,10 +241,7 @@ def _advance(s: Array, locations: Array, addresses: Array, times: Array, gap: fl
             if s[lay.G_GOAL_O] < 0:
                 _set_goal(s, o, until, what)
             o, what = s[lay.G_GOAL_O], s[lay.G_GOAL_D]
-        if m & lay.M_SKIP and m & lay.M_TIMED == 0 and what >= 0 and what < EMPTY and s[lay.G_NEXT] >= s[lay.G_LOOK_AT]:
-=======
         if m & lay.M_SKIP and m & lay.M_TIMED == 0 and what == 0 and s[lay.G_NEXT] >= s[lay.G_LOOK_AT]:
->>>>>>> 05f1b67 (Serve regular streams from remembered states: what followed a state once follows it again, through refreshes and changes of row; latencies in sparse histograms)
             behind = _unsettled(s, t)
             if behind >= 0:
                 o, what = behind, CATCH_UP
