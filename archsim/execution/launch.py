@@ -11,6 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from archsim.compute import time_operation
+from archsim.compute.gpu import gpu_operator_time
+from archsim.compute.gpu.machine import machine_of
+from archsim.compute.gpu.operation_model import operator_of
 from archsim.compute.operation import Bound, Operation, OperationCost
 from archsim.config.schemas.gpu import Gpu
 from archsim.config.schemas.gpu_library import GpuKernels
@@ -38,22 +41,32 @@ class LaunchShape:
         return min(MAX_REGISTERS_PER_THREAD, REGISTERS_PER_SM // (self.blocks * self.threads))
 
 
-def launched(gpu: Gpu, launch: Launch, op: Operation) -> OperationCost:
-    """`op` as a step pays it in `launch.mode` (monolithic: under the launch shape that suits this operation alone)."""
+def launched(gpu: Gpu, launch: Launch, op: Operation, after: Operation | None = None) -> OperationCost:
+    """`op` as a step pays it in `launch.mode` (monolithic: under the launch shape that suits this operation alone).
+
+    after  what ran before it, where that is known: element-wise operations share a kernel with it
+    """
     assert isinstance(gpu.timing, GpuKernels)
     found = time_operation(gpu, op)
     if launch.mode == "monolithic":
-        return min((in_one_kernel(gpu, launch, op, shape) for shape in shapes()), key=lambda cost: cost.seconds)
+        return min((in_one_kernel(gpu, launch, op, shape, after) for shape in shapes()), key=lambda cost: cost.seconds)
     if op.kind == "attention" and op.b_bytes < op.a_bytes and gpu.timing.generation in launch.widened_kv:
         wide = time_operation(gpu, replace(op, b_bytes=op.a_bytes))
         found = replace(_shortened(found, wide.seconds, "conversion"), fixed_s=wide.fixed_s)
     device_s = found.seconds - min(found.fixed_s, _floor(gpu, launch, op, found))
-    if launch.mode == "fused" and op.kind in ELEMENTWISE:
+    if launch.mode == "fused" and _joins(launch, op, after):
         return _fused(found, op)
     if not in_graph(launch):
         bound: Bound = "launch" if launch.eager_dispatch > device_s else found.bound
         return _shortened(found, max(device_s, launch.eager_dispatch), bound)
     return _shortened(found, device_s, found.bound)
+
+
+def _joins(launch: Launch, op: Operation, after: Operation | None) -> bool:
+    """Whether an operation runs in the kernel of the one before it."""
+    if op.kind not in ELEMENTWISE:
+        return False
+    return launch.epilogues or (after is not None and after.kind in ELEMENTWISE)
 
 
 def shapes() -> list[LaunchShape]:
@@ -110,26 +123,31 @@ def _fused(found: OperationCost, op: Operation) -> OperationCost:
     return replace(cost, bytes=found.bytes * share, fixed_s=0.0, energy_j=energy)
 
 
-def in_one_kernel(gpu: Gpu, launch: Launch, op: Operation, shape: LaunchShape) -> OperationCost:
+def in_one_kernel(
+    gpu: Gpu, launch: Launch, op: Operation, shape: LaunchShape, after: Operation | None = None
+) -> OperationCost:
     """`op` as a part of one kernel with a given launch shape: a grid barrier in place of the launch.
 
-    Products use the largest tile whose sums fit the registers and whose operands fit the shared memory of a block;
-    element-wise parts keep as many loads in flight (instruction-level parallelism) as registers allow, and reach the
-    bandwidth that Little's law gives them; they work on tensors that stayed on chip where these fit.
+    Products use the largest tile whose sums fit the registers and whose operands fit the shared memory of a block.
+    Element-wise parts go on, tile by tile, with what their block has just made; tensors that fit shared memory and the
+    L2 never meet the DRAM's rate. Where they don't fit, as many loads are in flight (instruction-level parallelism) as
+    registers allow, which gives the bandwidth that Little's law says.
     """
     if op.kind in ("gemm", "matmul"):
         found = time_operation(_with_tiles(gpu, shape), op)
     else:
         found = time_operation(gpu, op)
     body_s = max(found.seconds - found.fixed_s, 0.0)
-    barrier_s = launch.grid_barrier
-    if op.kind in ELEMENTWISE:
-        found = _fused(found, op)  # each block goes on with what it has just made
-        body_s, barrier_s = found.seconds, 0.0
+    barrier_s = 0.0 if op.kind in ("activation", "add", "gather") else launch.grid_barrier  # norms sum over blocks
+    if op.kind in (*ELEMENTWISE, "softmax"):
         if _stays_on_chip(gpu, launch, op):
+            body_s = min(body_s, _on_chip_s(gpu, op))
             found = replace(found, bytes=0.0, energy_j=found.energy_j | {"dram": 0.0})
-    if op.kind in ELEMENTWISE or op.kind == "softmax":
-        body_s /= bandwidth_share(gpu, launch, shape)
+        else:
+            if _joins(launch, op, after):
+                found = _fused(found, op)
+                body_s = found.seconds
+            body_s /= bandwidth_share(gpu, launch, shape)
     seconds = body_s + barrier_s
     return replace(_shortened(found, seconds, "launch" if barrier_s > body_s else found.bound), fixed_s=barrier_s)
 
@@ -140,8 +158,11 @@ def best_shape(gpu: Gpu, launch: Launch, operations: Sequence[Operation]) -> tup
     Under one shape every operation is tuned alone: they meet only in the shape, so the sum of the single optima is
     the optimum of all combinations.
     """
+    before = (None, *operations[:-1])
     totals = [
-        (sum(in_one_kernel(gpu, launch, op, shape).seconds for op in operations), shape) for shape in shapes()
+        (sum(in_one_kernel(gpu, launch, op, shape, after).seconds
+             for op, after in zip(operations, before, strict=True)), shape)
+        for shape in shapes()
     ]  # fmt: skip
     seconds, shape = min(totals, key=lambda total: total[0])
     return shape, seconds + launch.graph_launch
@@ -155,9 +176,22 @@ def bandwidth_share(gpu: Gpu, launch: Launch, shape: LaunchShape) -> float:
     return min(1.0, per_load * max(loads) / needed) if needed else 1.0
 
 
+def _live_bytes(op: Operation) -> float:
+    return op.m * op.n * op.count * (op.inputs * op.a_bytes + op.c_bytes)
+
+
 def _stays_on_chip(gpu: Gpu, launch: Launch, op: Operation) -> bool:
-    live = op.m * op.n * op.count * (op.inputs * op.a_bytes + op.c_bytes)
-    return live <= launch.l2_share * gpu.l2_capacity
+    return _live_bytes(op) <= launch.l2_share * gpu.l2_capacity + gpu.cores * gpu.l1_capacity
+
+
+def _on_chip_s(gpu: Gpu, op: Operation) -> float:
+    """Element-wise work on tensors on chip: lanes, serial rows, or the L2's rate."""
+    kernels = gpu.timing
+    assert isinstance(kernels, GpuKernels)
+    assert gpu.clock is not None
+    limits = gpu_operator_time(gpu, operator_of(machine_of(gpu), op)).limits_s
+    l2 = kernels.gemm["fp16"].l2_bytes_per_clock * gpu.cores * gpu.clock
+    return max(limits["vector"], limits["row"], _live_bytes(op) / l2)
 
 
 _limited: dict[tuple[int, LaunchShape], tuple[Gpu, Gpu]] = {}

@@ -48,7 +48,7 @@ class Launch(Preset):
 
     eager       a launch from the host for every kernel: a kernel takes at least `eager_dispatch`
     graph       the whole pass is one captured graph: floors are counted once
-    fused       element-wise operators run in the kernel before them
+    fused       element-wise operators run in the kernel before them (see `epilogues`)
     monolithic  one kernel: one launch shape for all, grid barriers instead of launches, what fits stays on chip
     """
 
@@ -56,6 +56,11 @@ class Launch(Preset):
     name: Name = "unnamed"
     mode: Literal["eager", "graph", "fused", "monolithic"] = "graph"
     captured: bool = Field(default=True, description="fused: the kernels are in a graph; else launched by the host")
+    epilogues: bool = Field(
+        default=True,
+        description="an element-wise operator may run in the kernel of the product before it; false: only together "
+        "with other element-wise ones, products being calls of a library",
+    )
     eager_dispatch: Time = Field(default=5e-6, description="host time from one kernel launch to the next")
     graph_launch: Time = Field(default=5e-6, description="start of a captured graph or of one large kernel")
     graph_floors: GraphFloors = GraphFloors()
@@ -81,7 +86,7 @@ class Launch(Preset):
     grid_barrier: Time = Field(default=1.5e-6, description="barrier over all blocks of a kernel")
     memory_latency: Time = Field(default=0.6e-6, description="DRAM latency under load, for the bytes in flight needed")
     l2_share: Annotated[Fraction, Field(gt=0, le=1)] = Field(
-        default=0.5, description="share of the L2 that tensors between operators may occupy"
+        default=0.5, description="share of the L2 that tensors between operators may occupy, beside shared memory"
     )
     step_overhead: Time = Field(default=0.0, description="host work of the serving framework per pass")
     prefill_layer_overhead: Time = Field(
