@@ -34,4 +34,8 @@ def test_rows_that_cannot_be_served_say_why() -> None:
         rows[2:], DATA, {"results": "RTX4090_Llama-3.1-8B_summary.csv", "oracles": {}}
     )
     assert without == ["the dataset has no oracle for 'RTX4090'"]
-    assert reasons == ["unknown hardware 'TPU'", "unknown stat 'P1'", "no absent_requests.csv beside it"]
+    assert reasons == [
+        "how 'Llama-3.1-8B' was served on 'TPU' is not known",
+        "unknown stat 'P1'",
+        "no absent_requests.csv beside it",
+    ]

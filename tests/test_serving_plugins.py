@@ -119,3 +119,11 @@ def test_the_policy_of_the_manual_runs() -> None:
     report = serve(AffineOracle(0.01), None, trace, "shortest-prompt-first")
     assert report.requests is not None
     assert report.requests.first_token_s.tolist() == [0.03, 0.01, 0.02]
+
+
+def test_a_policy_with_lists_of_its_own_reports_the_cache_it_took() -> None:
+    """Splitwise takes prompt and answer at once: 40 of 80 tokens on the one instance, from start to end."""
+    trace = make_trace("one", [0.0], [10], [30])
+    options = {"prompt_instances": 0, "router": "round-robin"}
+    report = serve(AffineOracle(0.01, max_tokens=80), None, trace, "splitwise", **options)
+    assert report.kv_cache.mean_fraction == pytest.approx((1 * 11 + 29 * 40) / 30 / 80)

@@ -138,6 +138,8 @@ class PythonEngine:
         totals["busy_ns"] += span
         others = [request.cached for request in instance.running if request not in batch.prefills]
         held = sum(others) + sum(new + before for new, before in chunks) + len(contexts)
+        if not instance.running:  # a policy with lists of its own: what it has taken from the pool
+            held = (instance.pool.total - instance.pool.free) * instance.pool.block_tokens
         totals["held_token_ns"] += float(held) * span
         if contexts:
             totals["decode_iterations"] += 1

@@ -26,22 +26,26 @@ from archsim.validation.registry import KINDS
 from archsim.workload.traces import make_trace
 
 Row = dict[str, str]
-MODELS = {"Llama-3.1-8B": "llama3-8b"}
 BATCH_TOKENS, BLOCK_TOKENS = 2048, 16
 STATISTICS = {"Mean": None, "Median": 50, "P90": 90, "P95": 95, "P99": 99}
 
 
 @dataclass(frozen=True)
 class Server:
-    """How a GPU was served; blocks: of the KV cache as the server stated them, None: what fits."""
+    """How a model was served; blocks: of the KV cache as the server stated them, None: what fits."""
 
     system: str
+    model: str
     max_batch: int
     blocks: int | None = None
 
 
-# vLLM 0.19 under LLMServingSim 2.0: max_num_seqs, and the KV blocks where they bind.
-SERVERS = {"RTXPRO6000": Server("rtx-pro-6000-1", 128), "RTX4090": Server("rtx4090-1", 256, 2588)}
+# vLLM 0.19 under LLMServingSim 2.0: GPUs (its validation page), max_num_seqs, and the KV blocks where they bind.
+SERVERS = {
+    ("RTXPRO6000", "Llama-3.1-8B"): Server("rtx-pro-6000-1", "llama3-8b", 128),
+    ("RTXPRO6000", "Qwen3-32B"): Server("rtx-pro-6000-2", "qwen3-32b", 128),
+    ("RTX4090", "Llama-3.1-8B"): Server("rtx4090-1", "llama3-8b", 256, 2588),
+}
 
 
 class _Machine(SystemOracle):
@@ -57,12 +61,12 @@ class _Machine(SystemOracle):
 @cache
 def served_ms(requests: Path, hardware: str, model: str, oracle: Path | None = None) -> dict[str, NDArray[np.float64]]:
     """TTFT, TPOT (over the tokens after the first) and latency of each request, milliseconds, in order of arrival."""
-    server = SERVERS[hardware]
+    server = SERVERS[hardware, model]
     with requests.open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     arrival = np.array([float(row["arrival_s"]) for row in rows])
     prompt, output = (np.array([int(row[f"{name}_tokens"]) for row in rows]) for name in ("prompt", "output"))
-    machine = _machine(server, model) if oracle is None else oracle_of(load("oracle", str(oracle)), oracle.parent)
+    machine = _machine(server) if oracle is None else oracle_of(load("oracle", str(oracle)), oracle.parent)
     report = serve(
         machine, None, make_trace(requests.stem, arrival, prompt, output), "vllm-v1",
         max_batch=server.max_batch, max_batch_tokens=BATCH_TOKENS, block_tokens=BLOCK_TOKENS,
@@ -76,8 +80,8 @@ def served_ms(requests: Path, hardware: str, model: str, oracle: Path | None = N
     }
 
 
-def _machine(server: Server, model: str) -> LatencyOracle:
-    machine = _Machine(load_system(server.system), load_model(MODELS[model]))
+def _machine(server: Server) -> LatencyOracle:
+    machine = _Machine(load_system(server.system), load_model(server.model))
     machine.blocks = server.blocks
     return machine
 
@@ -107,8 +111,9 @@ class ServingMeasured:
         reasons = [_unsupported(row, requests) or _no_oracle(row, dataset) for row in rows]
         found: list[float | None] = []
         for row, reason in zip(rows, reasons, strict=True):
+            server = SERVERS.get((row["hardware"], row["model"]))
             of = folder / oracles[row["hardware"]] if row["hardware"] in oracles else None
-            row["oracle"] = of.stem if of else SERVERS[row["hardware"]].system if row["hardware"] in SERVERS else ""
+            row["oracle"] = of.stem if of else server.system if server else ""
             if reason:
                 found.append(None)
             else:
@@ -129,9 +134,10 @@ def _no_oracle(row: Row, dataset: dict[str, Any]) -> str | None:
 
 
 def _unsupported(row: Row, requests: Path) -> str | None:
-    for column, known in (("hardware", SERVERS), ("model", MODELS), ("stat", STATISTICS)):
-        if row[column] not in known:
-            return f"unknown {column} {row[column]!r}"
+    if (row["hardware"], row["model"]) not in SERVERS:
+        return f"how {row['model']!r} was served on {row['hardware']!r} is not known"
+    if row["stat"] not in STATISTICS:
+        return f"unknown stat {row['stat']!r}"
     if row["metric"] not in ("TTFT", "TPOT", "Latency"):
         return f"unknown metric {row['metric']!r}"
     return None if requests.is_file() else f"no {requests.name} beside it"

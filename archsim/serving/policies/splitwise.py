@@ -266,11 +266,12 @@ class Splitwise(Policy):
     def _start(self, machine: Machine) -> None:
         """Choose the next batch and for how many iterations it stays."""
         chosen = self._choose(machine)
-        for task in [task for task in machine.batch if task not in chosen]:
+        runs, ran = set(chosen), set(machine.batch)
+        for task in [task for task in machine.batch if task not in runs]:
             task.blocked = True
             machine.blocked.append(task)
             self._make_pending(machine, task)
-        for task in [task for task in chosen if task not in machine.batch]:
+        for task in [task for task in chosen if task not in ran]:
             machine.pending.remove(task)
             if task.is_prompt:
                 machine.prompts.remove(task)
@@ -281,11 +282,9 @@ class Splitwise(Policy):
                 task.started = True
                 machine.hold(task.memory)
                 self.memory[task.request] = self.memory.get(task.request, 0) + task.memory
-        machine.batch = [task for task in machine.batch if task in chosen] + [
-            task for task in chosen if task not in machine.batch
-        ]
+        machine.batch = [task for task in machine.batch if task in runs] + [task for task in chosen if task not in ran]
         for request in machine.members:
-            if machine.tasks[request][0] not in chosen:
+            if machine.tasks[request][0] not in runs:
                 machine.tasks[request][0].left_out += 1
         if not machine.batch:
             if not machine.members and machine.mixed:
