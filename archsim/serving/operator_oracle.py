@@ -4,6 +4,7 @@ dense      columns layer, count, count_kind (tokens: of the iteration; sequences
 attention  columns phase (decode, prefill, mixed), prefill_chunk_tokens, prefill_kv_tokens (cached before),
            decode_sequences, decode_kv_tokens_per_sequence, time_us: one launch of one layer
 
+What else an iteration runs has a row of its own among the dense operators, as an all-reduce by tokens.
 Times are linear between measured points and continued beyond them. Launches with prompts and decodes were measured at
 few points: there the time of the decodes over that of a launch of their own is interpolated, and held beyond them.
 """
