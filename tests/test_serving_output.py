@@ -41,7 +41,7 @@ def test_json_and_hdf5_say_the_same(tmp_path: Path, trace_file: str) -> None:
     jsonschema.validate(document, result_schema("serving"))
     assert document["counts"] == {
         "requests": 3, "completed": 3, "rejected": 0, "prompt_tokens": 224, "output_tokens": 28, "preemptions": 0,
-        "iterations": document["counts"]["iterations"],
+        "iterations": document["counts"]["iterations"], "displaced": 0, "unserved": 0,
     }  # fmt: skip
     assert document["cost"]["usd_per_million_output_tokens"] > 0
     with xarray.open_dataset(tmp_path / "r.h5", group="requests", engine="h5netcdf") as table:

@@ -18,6 +18,7 @@ _PLURALS = {
     "memory": "memories",
     "economics": "economics",
     "requests": "requests",
+    "events": "events",
     "neupims": "neupims",
     "gpu-kernels": "gpu-kernels",
 }

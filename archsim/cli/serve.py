@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from archsim.cli.fleet import fleet_options, load_events, make_loading
 from archsim.cli.machine import (
     SECONDS,
     limits,
@@ -34,6 +35,7 @@ EXIT_INTERRUPTED = 130
               help="random, round-robin, least-outstanding or jsq-tokens.")  # fmt: skip
 @click.option("--decode-system", metavar="SYSTEM", help="Machine of the decode instances of a disaggregated policy.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the random router.")
+@fleet_options
 @slo_options
 @click.option("--tpot-over", type=click.Choice(["further", "all"]), default="further", show_default=True,
               help="Tokens that TPOT divides by: O - 1, or all O as Vidur and DistServe's simulator do.")  # fmt: skip
@@ -47,9 +49,9 @@ EXIT_INTERRUPTED = 130
 @click.pass_context
 def serve(
     context: click.Context, system: str, workload: str, requests: str, rate: float | None, policy: str, instances: int,
-    stages: int, router: str, decode_system: str | None, seed: int, slo_ttft: float | None, slo_tpot: float | None,
-    tpot_over: TpotTokens, csv: Path | None, series_csv: Path | None, bin_s: float | None,
-    overrides: tuple[str, ...], output: Output,
+    stages: int, router: str, decode_system: str | None, seed: int, events: str | None, host_link: str | None,
+    storage_bandwidth: float | None, slo_ttft: float | None, slo_tpot: float | None, tpot_over: TpotTokens,
+    csv: Path | None, series_csv: Path | None, bin_s: float | None, overrides: tuple[str, ...], output: Output,
 ) -> None:  # fmt: skip
     """Serve a stream of requests with WORKLOAD on SYSTEM under a scheduling policy.
 
@@ -69,7 +71,9 @@ def serve(
     decodes = None if decode_system is None else load_machine(decode_system, workload, parts)[0]
     trace = load_requests(requests, parts["requests"])
     trace = trace if rate is None else scale_to_rate(trace, rate)
-    where = Deployment(instances, stages, router, seed, decodes)
+    loading = make_loading(machine, host_link, storage_bandwidth)
+    changes = () if events is None else load_events(events, instances, model, loading)
+    where = Deployment(instances, stages, router, seed, decodes, node_events=changes)
     keep = any(file is not None for file in (output.hdf5, output.perfetto, series_csv))
     with progress(f"{len(trace)} requests", 1.0) as advance:
         report = run(machine, model, trace, policy, deployment=where, slo=limits(slo_ttft, slo_tpot), timeline=keep,

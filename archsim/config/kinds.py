@@ -44,6 +44,7 @@ KINDS = {
         Kind("model", "model:Model", "workloads/models"),
         Kind("oracle", "oracle:Oracle", "hwconfigs/oracle"),
         Kind("requests", "requests:Requests", "workloads/requests"),
+        Kind("events", "events:NodeEvents", "workloads/events"),
         Kind("space", "space:Space", "workloads/spaces"),
     )
 }

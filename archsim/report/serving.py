@@ -93,7 +93,15 @@ def _further(report: ServingReport) -> list[tuple[str, str, str]]:
     if len(report.instances) > 1:
         for index, use in enumerate(report.instances):
             share = f"busy {use.busy_fraction:.1%}, mean decode batch {use.mean_decode_batch:.3g}"
-            rows.append((f"instance {index}", use.role, f"{share}, KV peak {use.peak_kv_fraction:.1%}"))
+            there = "" if use.up_fraction > 0.9999 else f", there {use.up_fraction:.1%}"
+            lost = f", lost {use.displaced} requests" if use.displaced else ""
+            rows.append((f"instance {index}", use.role, f"{share}, KV peak {use.peak_kv_fraction:.1%}{there}{lost}"))
+    if report.counts.displaced:
+        rows.append(
+            ("displaced", f"{report.counts.displaced} requests", "lost their instance and started again elsewhere")
+        )
+    if report.counts.unserved and not report.interrupted:
+        rows.append(("unserved", f"{report.counts.unserved} requests", "no instance was left to serve them"))
     if report.interrupted:
         rows.append(("interrupted", "results so far", "requests still in service are not in the latencies"))
     return rows

@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 from archsim.errors import UsageError
 from archsim.serving import engine_kernels as kernels
 from archsim.serving.compile_oracle import compile_oracles
+from archsim.serving.nodes import NodeEvent, absent_at_first, event_rows
 from archsim.serving.oracle import LatencyOracle
 from archsim.serving.oracle_kernels import OracleArrays
 from archsim.serving.runlog import NS_PER_S, RunLog
 from archsim.serving.state_kernels import (
     BATCH_LOG,
     CLOCK,
+    DOWN,
     GAP_BINS,
     INSTANCE,
     NEVER,
@@ -55,6 +57,7 @@ class Fleet:
     instances: tuple[Instance, ...]
     router: str = "round-robin"
     seed: int = 0
+    events: tuple[NodeEvent, ...] = ()
 
 
 def simulate(
@@ -82,7 +85,7 @@ def simulate(
         interrupted = _drive(state, oracle, fleet, len(trace), progress)
         log = state.log
     left = state.instances["waiting"].sum() + state.instances["allocated"].sum()
-    if left and not interrupted:
+    if left and not interrupted and not fleet.events:
         raise AssertionError(f"the simulation stalled with {left} requests left")
     batches = log[: int(state.clock[0]["logged"])] if timeline else None
     return RunLog.from_state(trace, state, batches, interrupted)
@@ -135,6 +138,7 @@ def _state(
 ) -> State:
     count, tenants = len(trace), len(trace.tenants)
     instances = _instances(fleet)
+    instances["up_since"] = np.rint(trace.arrival_s[0] * NS_PER_S)
     stages = int(instances["stages"].max())
     slots = np.zeros(len(instances) * stages, dtype=SLOT)
     slots["end"] = NEVER
@@ -151,6 +155,7 @@ def _state(
     queues["weight"] = share
     clock = np.zeros(1, dtype=CLOCK)
     clock["bad_s"] = np.nan
+    clock["lobby_head"] = clock["lobby_tail"] = NONE
     routed = int(options[0]["prefill_instances"]) or len(instances)
     routes = np.random.default_rng(fleet.seed).integers(0, routed, count, dtype=np.int32)
     room = (logged or 4 * count + 1024) if timeline else 0
@@ -161,6 +166,7 @@ def _state(
         np.zeros((len(instances), 2 * cap), dtype=np.int32), np.zeros(cap + 1, dtype=np.int64),
         np.zeros(cap + 1, dtype=np.int64), queues, options, np.zeros(len(slots), dtype=np.int64), routes,
         np.zeros(GAP_BINS, dtype=np.int64), clock, np.zeros(room, dtype=BATCH_LOG),
+        event_rows(fleet.events),
     )  # fmt: skip
 
 
@@ -186,4 +192,6 @@ def _instances(fleet: Fleet) -> NDArray[np.void]:
         row["micro_batch"] = max(1, instance.max_batch // instance.stages)
     for name in ("head", "tail", "swap_head", "swap_tail", "bridge_head", "bridge_tail", "pull"):
         instances[name] = NONE
+    for k in absent_at_first(fleet.events):
+        instances[k]["closed"] = DOWN
     return instances

@@ -5,43 +5,35 @@
 
 from __future__ import annotations
 
-import numpy as np
-
+from archsim.serving.arrival_kernels import arrive
+from archsim.serving.finish_kernels import finish_batch, pull
+from archsim.serving.node_kernels import handle_events, leave_if_drained, settle_before_events
 from archsim.serving.oracle_kernels import ASK, OracleArrays, iteration_s, prompt_attention
-from archsim.serving.policies.distserve_kernels import (
-    DECODE,
-    PREFILL,
-    decode_instance,
-    finish_pull,
-    form_distserve,
-    hand_over,
-    start_pull,
-    wants_pull,
-)
-from archsim.serving.policies.fair_kernels import charge_decodes, fair_arrival, form_fair
+from archsim.serving.policies.distserve_kernels import DECODE, finish_pull, form_distserve
+from archsim.serving.policies.fair_kernels import charge_decodes, form_fair
 from archsim.serving.policies.orca_kernels import form_orca, form_static
 from archsim.serving.policies.sarathi_kernels import form_sarathi
 from archsim.serving.policies.vllm_kernels import form_vllm, has_room
 from archsim.serving.policies.vllm_v1_kernels import form_vllm_v1
 from archsim.serving.state_kernels import (
+    DISTSERVE,
+    DOWN,
+    FAIR,
     NEVER,
     NONE,
+    ORCA,
+    SARATHI,
+    STATIC,
+    VLLM,
+    VLLM_V1,
     Int,
     State,
-    add_ready,
-    blocks_for,
-    cached_tokens,
-    count_gap,
     entry,
     kernel,
-    push_back,
-    release,
     remaining,
 )
-from archsim.serving.timing_kernels import FAIR, account, book, launch, settle, to_ns
+from archsim.serving.timing_kernels import launch, settle, to_ns
 
-ORCA, STATIC, VLLM, VLLM_V1, SARATHI, DISTSERVE = 0, 1, 2, 3, 4, 6
-RANDOM, ROUND_ROBIN, LEAST_OUTSTANDING, JSQ_TOKENS = 0, 1, 2, 3
 DONE, MORE, ASKING, BAD_TIME = 0, 1, 2, 3
 MAX_RUN = 1 << 20
 
@@ -123,168 +115,6 @@ def start_batch(s: State, o: OracleArrays, k: Int, slot: Int, now: Int, preempte
 
 
 @kernel
-def finish_batch(s: State, o: OracleArrays, slot: Int, now: Int) -> None:
-    """The tokens of the iterations in `slot` are there."""
-    rec = s.slots[slot]
-    k = rec["instance"]
-    inst = s.instances[k]
-    book(s, k, slot)
-    account(s, o, k, slot)
-    s.clock[0]["end"] = now
-    steps, gap, weight = rec["steps"], np.int64(-1), 0
-    inst["steps"] += steps if rec["prefills"] == 0 else 0
-    for place in range(rec["size"]):
-        i = s.batch[slot, place]
-        r = s.requests[i]
-        if r["processed"] < r["target"]:
-            inst["pending_tokens"] -= s.new[slot, place]
-            r["processed"] += s.new[slot, place]
-            if r["processed"] < r["target"]:
-                add_ready(s, k, i)
-                continue
-            r["processed"] += 1
-            since = now
-        else:
-            r["processed"] += steps
-            since = rec["first"]
-        if r["first_token"] == NONE:
-            r["first_token"] = now
-        else:
-            if since - r["last_token"] != gap:
-                if weight > 0:
-                    count_gap(s, gap, weight)
-                gap, weight = since - r["last_token"], 0
-            weight += 1
-        r["last_token"] = now
-        if r["processed"] == r["prompt"] + r["output"]:
-            complete(s, k, i, now)
-        elif inst["role"] == PREFILL:
-            d = decode_instance(s)
-            hand_over(s, k, i, d)
-            pull(s, o, d, now)
-        else:
-            add_ready(s, k, i)
-    if weight > 0:
-        count_gap(s, gap, weight)
-    inst["in_flight"] -= 1
-    inst["dirty"] = 1
-    rec["end"], rec["size"] = NEVER, 0
-    if inst["withheld"] > 0 and inst["ready"] == 0:
-        inst["free"] += inst["withheld"]
-        inst["withheld"], inst["allocated"] = 0, 0
-    if s.options[0]["policy"] == FAIR and rec["prefills"] == 0:
-        look_again(s, k, steps)
-    if inst["role"] == DECODE:
-        pull(s, o, k, now)
-
-
-@kernel
-def look_again(s: State, k: Int, steps: Int) -> None:
-    """Count `steps` decode iterations; where each look at the queue restarts the count, also one at an empty queue."""
-    inst, opt = s.instances[k], s.options[0]
-    since = inst["since_admission"] + steps
-    if opt["wait_resets"] and since > opt["wait_steps"]:
-        since = (since - 1) % opt["wait_steps"] + 1
-    inst["since_admission"] = since
-
-
-@kernel
-def complete(s: State, k: Int, i: Int, now: Int) -> None:
-    """Request i has all its tokens."""
-    inst, r = s.instances[k], s.requests[i]
-    r["completed"] = now
-    s.clock[0]["finished"] += 1
-    inst["requests"] -= 1
-    if s.options[0]["policy"] == STATIC:
-        inst["withheld"] += r["blocks"]
-        inst["held"] -= cached_tokens(s, i)
-        r["blocks"] = 0
-    else:
-        release(s, k, i)
-
-
-@kernel
-def pull(s: State, o: OracleArrays, d: Int, now: Int) -> None:
-    """Start a transfer to decode instance d if one is wanted and there is room."""
-    if wants_pull(s, d) and s.requests[s.instances[d]["bridge_head"]]["blocks"] <= s.instances[d]["free"]:
-        settle(s, o, d, now)
-        start_pull(s, d, now)
-
-
-@kernel
-def route(s: State, i: Int) -> Int:
-    """The instance for request i; of equals the first."""
-    opt, c = s.options[0], s.clock[0]
-    count = opt["prefill_instances"] if opt["policy"] == DISTSERVE else s.instances.size
-    if count == 1:
-        return 0
-    if opt["router"] == RANDOM:
-        return s.routes[i]
-    if opt["router"] == ROUND_ROBIN:
-        c["turn"] += 1
-        return (c["turn"] - 1) % count
-    best = 0
-    for k in range(1, count):
-        if opt["router"] == LEAST_OUTSTANDING:
-            if s.instances[k]["requests"] < s.instances[best]["requests"]:
-                best = k
-        elif s.instances[k]["pending_tokens"] < s.instances[best]["pending_tokens"]:
-            best = k
-    return best
-
-
-@kernel
-def arrive(s: State, o: OracleArrays, i: Int, now: Int) -> None:
-    """Request i arrives: rejected if it could never be served, else routed and queued."""
-    r = s.requests[i]
-    k = route(s, i)
-    if not fits(s, k, i):
-        r["rejected"] = 1
-        s.clock[0]["rejected"] += 1
-        return
-    inst = s.instances[k]
-    settle(s, o, k, now)
-    r["instance"] = k
-    inst["requests"] += 1
-    inst["pending_tokens"] += r["prompt"]
-    inst["dirty"] = 1
-    if s.options[0]["policy"] == FAIR and s.options[0]["output_weight"] >= 0:
-        fair_arrival(s, k, i)
-    else:
-        push_back(s, k, i)
-
-
-@kernel
-def claim_blocks(s: State, k: Int, i: Int) -> Int:
-    """Blocks an empty instance must have for request i."""
-    opt, inst, r = s.options[0], s.instances[k], s.requests[i]
-    policy = opt["policy"]
-    if policy == ORCA or policy == STATIC:
-        return opt["reservation"]
-    needed = blocks_for(r["prompt"] + r["output"] - 1, opt["block"])
-    if policy == FAIR:
-        peak = r["prompt"] + 1 + max(0, r["output"] - opt["peak_offset"])
-        return max(needed, peak + 1)
-    return needed + max(inst["watermark"], opt["reserve"])
-
-
-@kernel
-def fits(s: State, k: Int, i: Int) -> Int:
-    """Whether request i could be served on otherwise empty instances."""
-    opt, r = s.options[0], s.requests[i]
-    policy = opt["policy"]
-    if (policy == ORCA or policy == STATIC) and r["prompt"] + r["output"] > opt["max_length"]:
-        return False
-    if policy == FAIR and r["prompt"] > opt["max_tokens"]:
-        return False
-    if policy == DISTSERVE:
-        if blocks_for(r["prompt"], opt["block"]) > s.instances[k]["total"]:
-            return False
-        k = s.instances.size - 1
-    return claim_blocks(s, k, i) <= s.instances[k]["total"]
-
-
-@kernel
 def next_event(s: State) -> Int:
     """When something happens next; NEVER if nothing does."""
     now, c = NEVER, s.clock[0]
@@ -292,6 +122,8 @@ def next_event(s: State) -> Int:
         now = min(now, s.requests[c["arrived"]]["arrival"])
     for slot in range(s.slots.size):
         now = min(now, s.slots[slot]["end"])
+    if c["event"] < s.events.size and c["finished"] + c["rejected"] < s.requests.size:
+        now = min(now, s.events[c["event"]]["time"])
     if s.options[0]["policy"] == DISTSERVE:
         for d in range(s.options[0]["prefill_instances"], s.instances.size):
             if s.instances[d]["pull"] != NONE:
@@ -301,12 +133,14 @@ def next_event(s: State) -> Int:
 
 @kernel
 def handle(s: State, o: OracleArrays, now: Int) -> None:
-    """Everything that happens at `now`: arrivals, then iterations that end, then transfers that do."""
+    """Everything that happens at `now`: arrivals, then iterations that end, then transfers, then events of nodes."""
     c = s.clock[0]
     while c["arrived"] < s.requests.size and s.requests[c["arrived"]]["arrival"] == now:
         i = c["arrived"]
         c["arrived"] += 1
         arrive(s, o, i, now)
+    if c["event"] < s.events.size:
+        settle_before_events(s, o, now)
     for slot in range(s.slots.size):
         if s.slots[slot]["end"] == now:
             finish_batch(s, o, slot, now)
@@ -316,6 +150,8 @@ def handle(s: State, o: OracleArrays, now: Int) -> None:
                 settle(s, o, d, now)
                 finish_pull(s, d)
                 pull(s, o, d, now)
+    if c["event"] < s.events.size:
+        handle_events(s, o, now)
 
 
 @kernel
@@ -327,6 +163,10 @@ def form_batches(s: State, o: OracleArrays, now: Int) -> None:
         if not inst["dirty"]:
             continue
         inst["dirty"] = 0
+        if inst["closed"] > 0:
+            leave_if_drained(s, k, now)
+            if inst["closed"] == DOWN:
+                continue
         while inst["in_flight"] < inst["stages"]:
             slot = k * width
             while s.slots[slot]["end"] < NEVER or s.slots[slot]["asked"]:

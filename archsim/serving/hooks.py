@@ -9,8 +9,9 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import ClassVar
 
+from archsim.serving.nodes import NodeEvent
 from archsim.serving.oracle import LatencyOracle
 from archsim.serving.policy import PolicyOptions
 
@@ -79,8 +80,11 @@ class Batch:
     chunks: dict[int, int] = field(default_factory=dict)  # request index -> new tokens, where not the whole rest
     instance: Instance | None = None
     start_ns: int = 0
-    waiting: int = 0  # who waited, and the energy: the engine's notes
+    end_ns: int = 0
+    waiting: int = 0  # from here on: notes of the engine
     joules: float = 0.0
+    contexts: int = 0
+    held: int = 0
 
     def tokens(self, request: RequestState) -> int:
         """New tokens of a prompt in this iteration."""
@@ -131,20 +135,11 @@ class Instance:
         self.waiting: deque[RequestState] = deque()
         self.running: list[RequestState] = []
         self.in_flight: Batch | None = None
-        self.up = True
-        names = ("iterations", "busy_ns", "held_token_ns", "joules")
+        self.up = self.open = True  # open: takes new requests
+        names = ("iterations", "busy_ns", "held_token_ns", "joules", "displaced", "up_ns")
         self.totals: dict[str, float] = dict.fromkeys(
             (*names, "decode_iterations", "decode_tokens", "decode_contexts"), 0
         )
-
-
-@dataclass(frozen=True)
-class NodeEvent:
-    """An instance goes away or comes back."""
-
-    time_s: float
-    instance: int
-    event: Literal["remove", "add"]
 
 
 class Policy(ABC):
@@ -155,9 +150,11 @@ class Policy(ABC):
     """
 
     Options: ClassVar[type[PolicyOptions]] = PolicyOptions
+    takes_node_events: ClassVar[bool] = True
     tick_s: float = 0.0
     now_ns: int = 0  # of the event a hook is called for
     send_cache: Callable[[RequestState, Instance, int, float], None]
+    send_again: Callable[[RequestState], None]  # a request that lost its instance arrives once more
 
     def __init__(self, options: PolicyOptions, instances: Sequence[Instance], longest_tokens: int) -> None:
         """`longest_tokens`: longest prompt + output of the trace."""
@@ -173,9 +170,9 @@ class Policy(ABC):
         return self.claim_tokens(request, instance) <= instance.pool.total * instance.pool.block_tokens
 
     def route(self, request: RequestState) -> Instance:
-        """The instance for a request: the one that is up with the fewest, the first of equals."""
-        up = [instance for instance in self.instances if instance.up] or list(self.instances)
-        return min(up, key=lambda instance: len(instance.waiting) + len(instance.running))
+        """The instance for a request: of those that are open the one with the fewest, the first of equals."""
+        open_ = [instance for instance in self.instances if instance.open]
+        return min(open_, key=lambda instance: len(instance.waiting) + len(instance.running))
 
     def on_arrival(self, request: RequestState, instance: Instance) -> None:
         """A request that fits has arrived, or was moved here from a node that went away."""
@@ -202,16 +199,15 @@ class Policy(ABC):
 
     def on_node_event(self, instance: Instance, event: NodeEvent) -> None:
         """Requests of an instance that goes away start again elsewhere; the iteration in flight is lost."""
-        instance.up = event.event == "add"
-        if instance.up:
+        if event.event != "remove":
             return
         instance.in_flight = None
-        lost = [*instance.running, *instance.waiting]
+        lost = sorted([*instance.running, *instance.waiting], key=lambda request: request.index)
         instance.running, instance.waiting = [], deque()
         for request in lost:
+            admitted = request.processed > 0 or request.blocks > 0
             instance.pool.release(request)
-            if request.processed:
+            if admitted:
                 request.restart()
-            other = self.route(request)
-            request.instance = other.index
-            self.on_arrival(request, other)
+            instance.totals["displaced"] += 1
+            self.send_again(request)

@@ -19,6 +19,7 @@ from archsim.serving.results import (
     TpotTokens,
 )
 from archsim.serving.runlog import NS_PER_S, Gaps, RunLog
+from archsim.serving.state_kernels import DOWN
 
 QUANTILES = (0.5, 0.9, 0.99)
 Floats = NDArray[np.float64]
@@ -94,20 +95,30 @@ def latency_distributions(
 def counts(table: RequestTable, log: RunLog) -> Counts:
     """Requests and tokens; tokens are those of completed requests."""
     done = table.completed
+    rejected = int(log.requests["rejected"].sum())
     return Counts(
         requests=len(log.requests),
         completed=int(done.sum()),
-        rejected=int(log.requests["rejected"].sum()),
+        rejected=rejected,
         prompt_tokens=int(table.prompt_tokens[done].sum()),
         output_tokens=int(table.output_tokens[done].sum()),
         preemptions=int(table.preemptions.sum()),
         iterations=int(log.total("iterations")),
+        displaced=int(log.total("displaced")),
+        unserved=len(log.requests) - int(done.sum()) - rejected,
     )
 
 
 def duration_s(log: RunLog) -> float:
     """From the first arrival to the last completion; 0 if nothing was served."""
     return float(max(log.end_ns - log.requests["arrival"][0], 0) / NS_PER_S)
+
+
+def up_s(log: RunLog) -> Floats:
+    """Seconds of the run each instance was there, loading its weights included."""
+    rows, first = log.instances, log.requests["arrival"][0]
+    last = np.where(rows["closed"] == DOWN, rows["up_since"], np.maximum(log.end_ns, rows["up_since"]))
+    return np.asarray((rows["up_ns"] + last - np.maximum(rows["up_since"], first)).clip(0) / NS_PER_S)
 
 
 def rates(total: Counts, seconds: float) -> Rates:
@@ -182,8 +193,8 @@ def energy(joules: float, total: Counts) -> ServingEnergy | None:
     return ServingEnergy(joules, joules / max(total.output_tokens, 1))
 
 
-def cost(usd_per_hour: float | None, total: Counts, seconds: float) -> ServingCost:
-    """Dollars per million output tokens of completed requests."""
+def cost(usd_per_hour: float | None, total: Counts, seconds: float, up_fraction: float = 1.0) -> ServingCost:
+    """Dollars per million output tokens of completed requests; instances are paid for while they are there."""
     if usd_per_hour is None or total.output_tokens == 0:
         return ServingCost(usd_per_hour, None)
-    return ServingCost(usd_per_hour, usd_per_hour * (seconds / 3600) / total.output_tokens * 1e6)
+    return ServingCost(usd_per_hour, usd_per_hour * up_fraction * (seconds / 3600) / total.output_tokens * 1e6)

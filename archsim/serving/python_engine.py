@@ -14,10 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from archsim.errors import UsageError
-from archsim.serving.hooks import Batch, Instance, NodeEvent, Policy, RequestState
+from archsim.serving.hooks import UNSET, Batch, Instance, Policy, RequestState
+from archsim.serving.nodes import NodeEvent, absent_at_first
 from archsim.serving.oracle import LatencyOracle
 from archsim.serving.runlog import NS_PER_S, Gaps, RunLog
-from archsim.serving.state_kernels import BATCH_LOG, INSTANCE, REQUEST
+from archsim.serving.state_kernels import BATCH_LOG, DOWN, INSTANCE, OPEN, REQUEST
 from archsim.workload.traces import Trace
 
 MAX_ITERATION_S = 1e6
@@ -44,12 +45,17 @@ class PythonEngine:
         arrivals = np.rint(trace.arrival_s * NS_PER_S).astype(np.int64).tolist()
         columns = (arrivals, trace.prompt_tokens.tolist(), trace.output_tokens.tolist(), trace.tenant.tolist())
         self._requests = [RequestState(index, *row) for index, row in enumerate(zip(*columns, strict=True))]
-        self._policy, self._instances, self._trace = policy, instances, trace
+        self._policy, self._instances, self._trace, self._node_events = policy, instances, trace, node_events
         self._events: list[tuple[int, int, int, object]] = []
         self._gaps: dict[int, int] = {}
         self._batches: list[tuple[float, ...]] | None = [] if timeline else None
-        self._sequence = self._arrived = self._finished = self._end_ns = 0
-        policy.send_cache = self._send
+        self._sequence = self._finished = self._end_ns = 0
+        policy.send_cache, policy.send_again = self._send, self._arrive
+        self._lobby: list[RequestState] = []
+        self._leaving: set[Instance] = set()
+        self._up_since = dict.fromkeys(instances, arrivals[0])
+        for index in absent_at_first(node_events):
+            instances[index].up = instances[index].open = False
         for request in self._requests:
             self._push(request.arrival_ns, _ARRIVAL, request)
         for event in node_events:
@@ -68,7 +74,7 @@ class PythonEngine:
         except KeyboardInterrupt:
             interrupted = True
         left = sum(len(instance.waiting) + len(instance.running) for instance in self._instances)
-        if left and not interrupted:
+        if left and not interrupted and not self._node_events:
             raise UsageError(f"policy {type(self._policy).__name__} stalled with {left} requests left")
         return self._log(interrupted)
 
@@ -91,17 +97,64 @@ class PythonEngine:
                 self._policy.on_transfer_end(what.request, what.instance)
             elif kind == _NODE:
                 assert isinstance(what, NodeEvent)
-                self._policy.on_node_event(self._instances[what.instance], what)
+                if self._finished < len(self._requests):
+                    self._change(self._instances[what.instance], what, now)
             else:
                 self._policy.controller_tick(now)
                 if self._finished < len(self._requests):
                     self._push(now + round(self._policy.tick_s * NS_PER_S), _TICK, None)
         for instance in self._instances:
+            if instance in self._leaving and not instance.running and not instance.waiting and not instance.in_flight:
+                self._gone(instance, now)
             if instance.in_flight is None and instance.up:
                 self._start(instance, now)
 
+    def _change(self, instance: Instance, event: NodeEvent, now: int) -> None:
+        """An instance goes or comes: its state, then the policy's hook, then who waits for an open one."""
+        batch = instance.in_flight
+        if event.event == "add":
+            if not instance.up:
+                self._up_since[instance] = now if event.since_s is None else round(event.since_s * NS_PER_S)
+            instance.up = instance.open = True
+            self._leaving.discard(instance)
+        elif event.event == "remove":
+            if not instance.up:
+                return
+            self._gone(instance, now)
+            if batch is not None:
+                self._lose(batch, instance, now)
+        elif instance.open:
+            instance.open = False
+            if event.event == "leave":
+                self._leaving.add(instance)
+        self._policy.on_node_event(instance, event)
+        if event.event == "add":
+            outside, self._lobby = self._lobby, []
+            for request in outside:
+                self._arrive(request)
+
+    def _gone(self, instance: Instance, now: int) -> None:
+        instance.up = instance.open = False
+        self._leaving.discard(instance)
+        instance.totals["up_ns"] += now - self._up_since[instance]
+
+    def _lose(self, batch: Batch, instance: Instance, now: int) -> None:
+        """The iteration in flight took what it took until now, and made nothing."""
+        share = (now - batch.start_ns) / max(batch.end_ns - batch.start_ns, 1)
+        instance.totals["busy_ns"] += now - batch.start_ns
+        instance.totals["joules"] += share * batch.joules
+        if self._batches is not None:
+            blocks = instance.pool.total - instance.pool.free
+            self._batches.append((
+                batch.start_ns, now, instance.index, 0, len(batch.prefills), len(batch.decodes), 0, batch.waiting,
+                blocks, 0, share * batch.joules, blocks,
+            ))  # fmt: skip
+
     def _arrive(self, request: RequestState) -> None:
-        self._arrived += 1
+        if not any(instance.open for instance in self._instances):
+            request.instance = UNSET
+            self._lobby.append(request)
+            return
         instance = self._policy.route(request)
         if self._policy.fits(request, instance):
             request.instance = instance.index
@@ -125,30 +178,28 @@ class PythonEngine:
         chunks = [(batch.tokens(request), request.processed) for request in batch.prefills]
         contexts = [request.processed for request in batch.decodes]
         span = _nanoseconds(instance.oracle.iteration_s(chunks, contexts))
-        batch.start_ns, batch.waiting = now, len(instance.waiting)
-        batch.joules = self._count(instance, batch, chunks, contexts, span)
+        batch.start_ns, batch.end_ns, batch.waiting = now, now + span, len(instance.waiting)
+        batch.contexts = sum(contexts)
+        others = [request.cached for request in instance.running if request not in batch.prefills]
+        batch.held = sum(others) + sum(new + before for new, before in chunks) + len(contexts)
+        if not instance.running:  # a policy with lists of its own: what it has taken from the pool
+            batch.held = (instance.pool.total - instance.pool.free) * instance.pool.block_tokens
+        joules = getattr(instance.oracle, "iteration_j", None)
+        batch.joules = 0.0 if joules is None else float(joules(chunks, contexts))
         self._push(now + span, _ITERATION, batch)
 
-    def _count(
-        self, instance: Instance, batch: Batch, chunks: list[tuple[int, int]], contexts: list[int], span: int
-    ) -> float:
-        """Add the iteration to the totals of its instance; returns its energy."""
-        totals = instance.totals
+    @staticmethod
+    def _count(instance: Instance, batch: Batch) -> None:
+        """Add an iteration that ended to the totals of its instance."""
+        totals, span = instance.totals, batch.end_ns - batch.start_ns
         totals["iterations"] += 1
         totals["busy_ns"] += span
-        others = [request.cached for request in instance.running if request not in batch.prefills]
-        held = sum(others) + sum(new + before for new, before in chunks) + len(contexts)
-        if not instance.running:  # a policy with lists of its own: what it has taken from the pool
-            held = (instance.pool.total - instance.pool.free) * instance.pool.block_tokens
-        totals["held_token_ns"] += float(held) * span
-        if contexts:
+        totals["joules"] += batch.joules
+        totals["held_token_ns"] += float(batch.held) * span
+        if batch.decodes:
             totals["decode_iterations"] += 1
-            totals["decode_tokens"] += len(contexts)
-            totals["decode_contexts"] += sum(contexts)
-        joules = getattr(instance.oracle, "iteration_j", None)
-        energy = 0.0 if joules is None else float(joules(chunks, contexts))
-        totals["joules"] += energy
-        return energy
+            totals["decode_tokens"] += len(batch.decodes)
+            totals["decode_contexts"] += batch.contexts
 
     def _finish(self, batch: Batch, now: int) -> None:
         instance = batch.instance
@@ -156,6 +207,7 @@ class PythonEngine:
         if instance.in_flight is not batch:  # lost with its node
             return
         instance.in_flight, self._end_ns = None, now
+        self._count(instance, batch)
         self._keep(batch, instance, now)
         finished: list[RequestState] = []
         for request in batch.prefills:
@@ -204,6 +256,7 @@ class PythonEngine:
         for row, instance in zip(instances, self._instances, strict=True):
             row["total"], row["free"] = instance.pool.total, instance.pool.free
             row["peak"], row["stages"] = instance.pool.peak, 1
+            row["up_since"], row["closed"] = self._up_since[instance], OPEN if instance.up else DOWN
             for name, value in instance.totals.items():
                 row[name] = value
         values = np.array(sorted(self._gaps), dtype=np.float64)

@@ -27,7 +27,11 @@ class Distribution:
 
 @dataclass(frozen=True)
 class Counts:
-    """Requests of the trace; rejected: would not fit on an empty machine. completed + rejected = requests."""
+    """Requests of the trace; rejected: would not fit on an empty machine. completed + rejected + unserved = requests.
+
+    displaced  times a request lost its instance and started again on another
+    unserved   still there in the end: no instance was left to serve them, or the run was interrupted
+    """
 
     requests: int
     completed: int
@@ -36,6 +40,8 @@ class Counts:
     output_tokens: int
     preemptions: int
     iterations: int
+    displaced: int = 0
+    unserved: int = 0
 
 
 @dataclass(frozen=True)
@@ -114,6 +120,8 @@ class InstanceUse:
     peak_kv_fraction: float
     preemptions: int
     joules: float
+    up_fraction: float = 1.0  # share of the run it was there, loading its weights included
+    displaced: int = 0
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,8 @@ from archsim.config.schemas.model import Model
 from archsim.errors import InfeasibleError, UsageError, suggest
 from archsim.serving import metrics
 from archsim.serving.engine import ROUTERS, Fleet, Instance, simulate
-from archsim.serving.hooks import NodeEvent, Policy
+from archsim.serving.hooks import Policy
+from archsim.serving.nodes import NodeEvent
 from archsim.serving.oracle import LatencyOracle
 from archsim.serving.policy import POLICIES, CompiledPolicy, PolicyOptions
 from archsim.serving.python_engine import PythonEngine, make_instances
@@ -36,7 +37,7 @@ class Deployment:
 
     decode_system  machine of the decode instances of a disaggregated policy; None: the same
     decode_stages  pipeline stages of the decode instances; None: as `stages`
-    node_events    instances that go and come; only policies written in Python react to them
+    node_events    instances that go and come, see `nodes`
     """
 
     instances: int = 1
@@ -102,6 +103,7 @@ def summarise(
     """The report of a run of (system, model, policy)."""
     table, seconds = metrics.request_table(log), metrics.duration_s(log)
     total = metrics.counts(table, log)
+    up = float(metrics.up_s(log).mean() / seconds) if seconds else 1.0
     weights = (getattr(options, "input_weight", 1.0), getattr(options, "output_weight", 2.0))
     latencies: dict[str, Any] = metrics.latency_distributions(table, log.gaps, tpot_over)
     where = {"instances": deployment.instances, "stages": deployment.stages, "router": deployment.router}
@@ -113,7 +115,7 @@ def summarise(
         throughput=metrics.rates(total, seconds),
         **latencies,
         kv_cache=metrics.cache_use(log),
-        cost=metrics.cost(price, total, seconds),
+        cost=metrics.cost(price, total, seconds, up),
         options={**options.model_dump(), **where},
         tpot_over=tpot_over,
         archsim_version=__version__,
@@ -141,6 +143,8 @@ def run(
             machines[1:] = [make_oracle(deployment.decode_system, model)[0]] * (deployment.instances - 1)
         instances = make_instances(machines, options.block_tokens)
         assert issubclass(policy, Policy)
+        if deployment.node_events and not policy.takes_node_events:
+            raise UsageError(f"policy {policy.__name__} keeps books of its own and takes no node events")
         scheduler = policy(options, instances, longest)
         return PythonEngine(scheduler, instances, trace, deployment.node_events, timeline=timeline).run(progress)
     fleet = _fleet(policy, options, oracle, model, deployment)
@@ -175,7 +179,7 @@ def _fleet(
         low = policy.watermark(options, blocks) if role != 1 else 0
         stages = (deployment.decode_stages if decodes else None) or deployment.stages
         instances.append(Instance(machine, blocks, stages, role, options.max_batch, low))
-    return Fleet(oracles, tuple(instances), deployment.router, deployment.seed)
+    return Fleet(oracles, tuple(instances), deployment.router, deployment.seed, deployment.node_events)
 
 
 def _uses(log: RunLog, seconds: float) -> tuple[InstanceUse, ...]:
@@ -187,8 +191,10 @@ def _uses(log: RunLog, seconds: float) -> tuple[InstanceUse, ...]:
             float(row["peak"] / max(row["total"], 1)),
             int(row["preempted"]),
             float(row["joules"]),
+            float(there / seconds) if seconds else 1.0,
+            int(row["displaced"]),
         )
-        for row in log.instances
+        for row, there in zip(log.instances, metrics.up_s(log), strict=True)
     )
 
 

@@ -18,6 +18,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 Int = Any  # a number of NumPy or of Python: Numba infers which
 
 NONE = -1
+ORCA, STATIC, VLLM, VLLM_V1, SARATHI, FAIR, DISTSERVE = 0, 1, 2, 3, 4, 5, 6
+OPEN, DRAINING, LEAVING, DOWN = 0, 1, 2, 3
 NEVER: Int = np.int64(2**62)
 GAP_BITS = 16  # gaps between tokens are counted with a relative resolution of 2**-GAP_BITS
 GAP_BINS = (50 - GAP_BITS + 2) << GAP_BITS
@@ -40,10 +42,13 @@ INSTANCE = np.dtype([
     ("dirty", "i8"), ("iterations", "i8"), ("busy_ns", "i8"), ("decode_iterations", "i8"), ("decode_tokens", "i8"),
     ("decode_contexts", "i8"), ("held_token_ns", "f8"), ("joules", "f8"), ("promised", "i8"), ("machine", "i8"),
     ("stages", "i8"), ("max_batch", "i8"), ("micro_batch", "i8"), ("bridge_head", "i8"), ("bridge_tail", "i8"),
-    ("pull", "i8"), ("pull_end", "i8"), ("pulled_ns", "i8"), ("watermark", "i8"),
+    ("pull", "i8"), ("pull_end", "i8"), ("pulled_ns", "i8"), ("watermark", "i8"), ("closed", "i8"), ("up_since", "i8"),
+    ("up_ns", "i8"), ("displaced", "i8"),
 ])  # fmt: skip
 """free, total, peak: blocks of the KV cache; withheld: blocks of finished requests that a static batch keeps; held:
-tokens in the cache; requests: routed here and not finished; pending_tokens: prompt tokens routed here and not done."""
+tokens in the cache; requests: routed here and not finished; pending_tokens: prompt tokens routed here and not done;
+closed: OPEN to new requests, DRAINING until its end, LEAVING when it has drained, or DOWN; up_ns: time there before
+`up_since`; displaced: requests that lost it."""
 
 SLOT = np.dtype([
     ("start", "i8"), ("first", "i8"), ("end", "i8"), ("steps", "i8"), ("size", "i8"), ("prefills", "i8"),
@@ -69,7 +74,11 @@ OPTIONS = np.dtype([
 CLOCK = np.dtype([
     ("now", "i8"), ("arrived", "i8"), ("turn", "i8"), ("rejected", "i8"), ("gap_sum", "f8"), ("gap_count", "i8"),
     ("gap_max", "i8"), ("end", "i8"), ("asked", "i8"), ("logged", "i8"), ("finished", "i8"), ("bad_s", "f8"),
+    ("event", "i8"), ("lobby", "i8"), ("lobby_head", "i8"), ("lobby_tail", "i8"),
 ])  # fmt: skip
+
+NODE_EVENT = np.dtype([("time", "i8"), ("since", "i8"), ("instance", "i4"), ("kind", "i4")])
+"""What happens to an instance; since: from when on one that is added is paid for."""
 
 BATCH_LOG = np.dtype([
     ("start", "i8"), ("end", "i8"), ("instance", "i4"), ("steps", "i4"), ("prefills", "i4"), ("decodes", "i4"),
@@ -101,7 +110,7 @@ class State(NamedTuple):
     requests (n,) REQUEST   instances (K,) INSTANCE   slots (K * stages,) SLOT   batch, new (slots, cap) int32
     ready, spare (K, cap) int32   lefts, helds (cap + 1,) int64 scratch   tenants (K, T) TENANT   options (1,) OPTIONS
     stage_free (slots,) int64 when a pipeline stage is free   routes (n,) int32 random choices
-    gaps (GAP_BINS,) int64   clock (1,) CLOCK   log (m,) BATCH_LOG
+    gaps (GAP_BINS,) int64   clock (1,) CLOCK   log (m,) BATCH_LOG   events (e,) NODE_EVENT, by time
     """
 
     requests: NDArray[Any]
@@ -120,6 +129,7 @@ class State(NamedTuple):
     gaps: NDArray[np.int64]
     clock: NDArray[Any]
     log: NDArray[Any]
+    events: NDArray[Any]
 
 
 @entry

@@ -12,10 +12,9 @@ import numpy as np
 
 from archsim.serving.oracle_kernels import ASK, OracleArrays, iteration_j, iteration_s
 from archsim.serving.policies.fair_kernels import charge_decodes
-from archsim.serving.state_kernels import NEVER, Int, State, blocks_for, count_gap, entry, grow, kernel
+from archsim.serving.state_kernels import FAIR, NEVER, Int, State, blocks_for, count_gap, entry, grow, kernel
 
 MAX_ITERATION_S = 1e6
-FAIR = 5  # the policy whose decodes are charged when they start
 
 
 @entry
@@ -119,7 +118,7 @@ def tokens_made(s: State, slot: Int) -> Int:
 @kernel
 def account(s: State, o: OracleArrays, k: Int, slot: Int) -> None:
     """Add the iterations of `slot`, which ended, to the totals of instance k."""
-    rec, inst, c = s.slots[slot], s.instances[k], s.clock[0]
+    rec, inst = s.slots[slot], s.instances[k]
     m, steps = inst["machine"], rec["steps"]
     span, joules = rec["first"] - rec["start"], inst["joules"]
     inst["iterations"] += steps
@@ -144,11 +143,18 @@ def account(s: State, o: OracleArrays, k: Int, slot: Int) -> None:
         inst["decode_iterations"] += steps
         inst["decode_tokens"] += rec["decodes"] * steps
         inst["decode_contexts"] += rec["contexts"] * steps + rec["decodes"] * (steps * (steps - 1) // 2)
+    log_batch(s, slot, rec["start"], rec["end"], steps, tokens_made(s, slot), inst["joules"] - joules)
+
+
+@kernel
+def log_batch(s: State, slot: Int, start: Int, end: Int, steps: Int, tokens: Int, joules: Int) -> None:
+    """A row of the timeline, if one is kept and has room; counted in any case."""
+    rec, c = s.slots[slot], s.clock[0]
     if c["logged"] < s.log.size:
-        entry = s.log[c["logged"]]
-        entry["start"], entry["end"], entry["instance"], entry["steps"] = rec["start"], rec["end"], k, steps
+        inst, entry = s.instances[rec["instance"]], s.log[c["logged"]]
+        entry["start"], entry["end"], entry["instance"], entry["steps"] = start, end, rec["instance"], steps
         entry["prefills"], entry["decodes"] = rec["prefills"], rec["decodes"]
-        entry["new_tokens"], entry["waiting"] = rec["new_tokens"], rec["waiting"]
-        entry["blocks"], entry["tokens"] = inst["total"] - inst["free"], tokens_made(s, slot)
-        entry["joules"], entry["first_blocks"] = inst["joules"] - joules, rec["blocks"]
+        entry["new_tokens"], entry["waiting"] = rec["new_tokens"] if steps > 0 else 0, rec["waiting"]
+        entry["blocks"], entry["first_blocks"] = inst["total"] - inst["free"], rec["blocks"]
+        entry["tokens"], entry["joules"] = tokens, joules
     c["logged"] += 1

@@ -7,9 +7,9 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from archsim.errors import UsageError
-from archsim.serving.engine_kernels import DISTSERVE
 from archsim.serving.policies.vllm import PagedOptions, Vllm
 from archsim.serving.policy import POLICIES, PolicyOptions
+from archsim.serving.state_kernels import DISTSERVE
 
 
 class DistServeOptions(PagedOptions):

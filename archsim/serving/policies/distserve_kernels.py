@@ -10,7 +10,9 @@ import numpy as np
 
 from archsim.serving.policies.vllm_kernels import decode_paged
 from archsim.serving.state_kernels import (
+    DOWN,
     NONE,
+    OPEN,
     Int,
     State,
     add_ready,
@@ -61,11 +63,17 @@ def _form_prefill(s: State, k: Int, slot: Int) -> None:
 
 @kernel
 def decode_instance(s: State) -> Int:
-    """The decode instance with the fewest requests, the first of equals."""
+    """The open decode instance with the fewest requests, the first of equals; of all if none is open."""
     best = NONE
     for d in range(s.options[0]["prefill_instances"], s.instances.size):
-        if best == NONE or s.instances[d]["requests"] < s.instances[best]["requests"]:
+        inst = s.instances[d]
+        if best == NONE:
             best = d
+        elif inst["closed"] == OPEN and s.instances[best]["closed"] != OPEN:
+            best = d
+        elif inst["closed"] == OPEN or s.instances[best]["closed"] != OPEN:
+            if inst["requests"] < s.instances[best]["requests"]:
+                best = d
     return best
 
 
@@ -73,6 +81,12 @@ def decode_instance(s: State) -> Int:
 def hand_over(s: State, k: Int, i: Int, d: Int) -> None:
     """Request i, whose prompt is done on instance k, waits to be pulled by decode instance d."""
     s.instances[k]["requests"] -= 1
+    bridge_push(s, i, d)
+
+
+@kernel
+def bridge_push(s: State, i: Int, d: Int) -> None:
+    """Request i, whose cache is complete, is the last that waits for decode instance d."""
     inst = s.instances[d]
     inst["requests"] += 1
     s.requests[i]["next"] = NONE
@@ -84,10 +98,31 @@ def hand_over(s: State, k: Int, i: Int, d: Int) -> None:
 
 
 @kernel
+def forget_source(s: State, d: Int, k: Int) -> None:
+    """Prefill instance k is gone: decode instance d gets nothing from it any more."""
+    inst = s.instances[d]
+    i = inst["pull"]
+    if i != NONE and s.requests[i]["instance"] == k:
+        inst["free"] += s.requests[i]["blocks"]
+        inst["promised"] -= s.requests[i]["blocks"]
+        inst["requests"] -= 1
+        inst["pull"] = NONE
+        inst["dirty"] = 1
+    i = inst["bridge_head"]
+    inst["bridge_head"], inst["bridge_tail"] = NONE, NONE
+    while i != NONE:
+        following = s.requests[i]["next"]
+        inst["requests"] -= 1
+        if s.requests[i]["instance"] != k:
+            bridge_push(s, i, d)
+        i = following
+
+
+@kernel
 def wants_pull(s: State, d: Int) -> Int:
     """Whether decode instance d could start a pull if it had the blocks."""
     inst = s.instances[d]
-    if inst["pull"] != NONE or inst["bridge_head"] == NONE or inst["swapped"] > 0:
+    if inst["pull"] != NONE or inst["bridge_head"] == NONE or inst["swapped"] > 0 or inst["closed"] == DOWN:
         return False
     return inst["promised"] == 0 or inst["promised"] < s.options[0]["pull_limit"] * inst["total"]
 

@@ -96,8 +96,9 @@ def _admit_peak_aware(s: State, k: Int, slot: Int) -> None:
     while inst["waiting"] > 0 and inst["allocated"] < inst["max_batch"] and rec["size"] < inst["micro_batch"]:
         u = _next_tenant(s, k) if fair else NONE
         i = s.tenants[k, u]["head"] if fair else inst["head"]
-        prompt = s.requests[i]["prompt"]
-        if tokens + prompt > opt["max_tokens"] or not _fits(s, i, count, inst["total"]):
+        prompt = s.requests[i]["target"]
+        lone = tokens == 0 and s.requests[i]["restarts"] > 0  # what it had generated belongs to its prompt now
+        if (tokens + prompt > opt["max_tokens"] and not lone) or not _fits(s, i, count, inst["total"]):
             return
         count, tokens = count + 1, tokens + prompt
         if fair:
@@ -105,7 +106,7 @@ def _admit_peak_aware(s: State, k: Int, slot: Int) -> None:
         else:
             pop_front(s, k)
         admit(s, k, i, prompt)
-        s.requests[i]["key"] = -(inst["steps"] + s.requests[i]["output"])
+        s.requests[i]["key"] = -(inst["steps"] + s.requests[i]["prompt"] + s.requests[i]["output"] - prompt)
         add_to_batch(s, slot, i, prompt - s.requests[i]["processed"])
 
 
@@ -116,18 +117,20 @@ def _pop_tenant(s: State, k: Int, u: Int) -> None:
     tenant["head"] = s.requests[i]["next"]
     tenant["waiting"] -= 1
     s.instances[k]["waiting"] -= 1
-    tenant["counter"] += s.options[0]["input_weight"] * s.requests[i]["prompt"] / tenant["weight"]
+    if s.requests[i]["restarts"] == 0:  # who lost an instance has paid
+        tenant["counter"] += s.options[0]["input_weight"] * s.requests[i]["prompt"] / tenant["weight"]
 
 
 @kernel
 def _fits(s: State, i: Int, count: Int, total: Int) -> Int:
     """Insert request i among the `count` (steps left, tokens held) and see if the peak stays below `total`."""
-    left = max(0, s.requests[i]["output"] - s.options[0]["peak_offset"])
+    made = s.requests[i]["target"] - s.requests[i]["prompt"]
+    left = max(0, s.requests[i]["output"] - made - s.options[0]["peak_offset"])
     place = count
     while place > 0 and s.lefts[place - 1] < left:
         s.lefts[place], s.helds[place] = s.lefts[place - 1], s.helds[place - 1]
         place -= 1
-    s.lefts[place], s.helds[place] = left, s.requests[i]["prompt"] + 1
+    s.lefts[place], s.helds[place] = left, s.requests[i]["target"] + 1
     peak, held = 0, 0
     for index in range(count + 1):
         held += s.helds[index]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from archsim.serving.engine_kernels import STATIC
 from archsim.serving.policies.orca import Orca
 from archsim.serving.policy import POLICIES
+from archsim.serving.state_kernels import STATIC
 
 
 @POLICIES.register("fcfs-static")

@@ -7,7 +7,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from archsim.serving.policy import POLICIES, CompiledPolicy, PolicyOptions
-from archsim.serving.timing_kernels import FAIR
+from archsim.serving.state_kernels import FAIR
 
 
 class PeakAwareOptions(PolicyOptions):

@@ -6,9 +6,8 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from archsim.serving.engine_kernels import ORCA
 from archsim.serving.policy import POLICIES, CompiledPolicy, PolicyOptions
-from archsim.serving.state_kernels import blocks_for
+from archsim.serving.state_kernels import ORCA, blocks_for
 
 
 class ReservingOptions(PolicyOptions):

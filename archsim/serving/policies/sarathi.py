@@ -6,10 +6,9 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from archsim.serving.engine_kernels import SARATHI
 from archsim.serving.policies.vllm import PagedOptions, Vllm
 from archsim.serving.policy import POLICIES, PolicyOptions
-from archsim.serving.state_kernels import blocks_for
+from archsim.serving.state_kernels import SARATHI, blocks_for
 
 
 class SarathiOptions(PagedOptions):

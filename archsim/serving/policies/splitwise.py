@@ -100,6 +100,7 @@ class Splitwise(Policy):
     """Pools of prompt and token machines; batches of prompts first, then tokens, within a token limit."""
 
     Options: ClassVar[type[PolicyOptions]] = SplitwiseOptions
+    takes_node_events: ClassVar[bool] = False
 
     def __init__(self, options: PolicyOptions, instances: Sequence[Instance], longest_tokens: int) -> None:
         super().__init__(options, instances, longest_tokens)

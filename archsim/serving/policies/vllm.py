@@ -6,8 +6,8 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from archsim.serving.engine_kernels import VLLM
 from archsim.serving.policy import POLICIES, CompiledPolicy, PolicyOptions
+from archsim.serving.state_kernels import VLLM
 
 
 class PagedOptions(PolicyOptions):

@@ -6,8 +6,8 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from archsim.serving.engine_kernels import VLLM_V1
 from archsim.serving.policy import POLICIES, CompiledPolicy, PolicyOptions
+from archsim.serving.state_kernels import VLLM_V1
 
 
 class VllmV1Options(PolicyOptions):

@@ -1,0 +1,62 @@
+"""Options that say how instances go and come, and where they load from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+if TYPE_CHECKING:
+    from archsim.config.schemas.model import Model
+    from archsim.config.schemas.system import System
+    from archsim.serving import LatencyOracle
+    from archsim.serving.nodes import Loading, NodeEvent
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def _rate(context: click.Context, parameter: click.Parameter, value: str | None) -> float | None:
+    from archsim.units import parse_quantity
+
+    if value is None:
+        return None
+    try:
+        rate = parse_quantity(value, "byte/s")
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+    if not 0 < rate < 1e18:
+        raise click.BadParameter(f"found {value[:40]!r}, expected bytes per second above 0, e.g. '7 GB/s'")
+    return rate
+
+
+def fleet_options(function: F) -> F:
+    """Adds --events, --host-link and --storage-bandwidth."""
+    storage = "Of an instance, where weights load from; none: the host's memory."
+    function = click.option("--storage-bandwidth", callback=_rate, metavar="RATE", help=storage)(function)
+    link = "Of each device to its host, for loading; default: what SYSTEM connects to a cpu."
+    function = click.option("--host-link", metavar="LINK", help=link)(function)
+    events = "Preset (`archsim list events`) or YAML file: instances that fail, leave and join."
+    return click.option("--events", metavar="EVENTS", help=events)(function)
+
+
+def make_loading(
+    machine: System | LatencyOracle, link: str | None, storage_bytes_per_s: float | None
+) -> Loading | None:
+    """Where an instance loads from; None if nothing says so. An oracle is one device."""
+    from archsim.config.loader import load
+    from archsim.config.schemas.system import System
+    from archsim.serving.nodes import Loading, host_link
+
+    system = machine if isinstance(machine, System) else None
+    found = load("link", link) if link is not None else None if system is None else host_link(system)
+    devices = 1 if system is None else system.units[system.mapping.main].count
+    return None if found is None else Loading(found, devices, storage_bytes_per_s)
+
+
+def load_events(name: str, instances: int, model: Model, loading: Loading | None) -> tuple[NodeEvent, ...]:
+    """The events of a preset or file, checked against the instances there are."""
+    from archsim.config.loader import load
+    from archsim.serving.nodes import node_events
+
+    return node_events(load("events", name), instances, model, loading)
