@@ -86,9 +86,9 @@ def _checkpoint(name: str, precision: str, kv_dtype: str) -> tuple[str, ...]:
     return (f"weight_dtype={WEIGHTS[precision]}", f"kv_dtype={kv_dtype}", "unquantized=[router, embeddings]", *groups)
 
 
-def closed_loop(row: Row, launch: Launch | None = None) -> Loop:
-    """The requests of one row, under its framework's record or another one."""
-    server, recipe = server_of(row), recipe_of(row)
+def closed_loop(row: Row, launch: Launch | None = None, server: Server | None = None) -> Loop:
+    """The requests of one row, on its server under its framework's record, or on another one under another."""
+    server, recipe = server or server_of(row), recipe_of(row)
     slots = min(int(row["concurrency"]), recipe.max_requests)
     prompts, outputs = (_lengths(int(row[name]), REQUESTS_PER_CLIENT * slots, stream)
                         for stream, name in enumerate(("input_len_tokens", "output_len_tokens")))  # fmt: skip
@@ -127,7 +127,7 @@ class ServingSilicon:
         columns: dict[str, list[float | None]] = {"ttft_ms": [], "tpot_ms": []}
         reasons: list[str | None] = []
         for row in rows:
-            reason, loop = _unsupported(row), None
+            reason, loop = unsupported(row), None
             if reason is None:
                 try:
                     loop = closed_loop(row)
@@ -140,7 +140,7 @@ class ServingSilicon:
         return columns, reasons
 
 
-def _unsupported(row: Row) -> str | None:
+def unsupported(row: Row) -> str | None:
     for column, known in (("system", SYSTEMS), ("model_path", MODELS), ("backend", FRAMEWORKS), ("precision", WEIGHTS)):
         if row[column] not in known:
             return f"unknown {column} {row[column]!r}"

@@ -48,9 +48,10 @@ def recipe_of(row: dict[str, str]) -> Recipe:
 
 
 def _tensorrt_llama(row: dict[str, str], blackwell: bool) -> Recipe:
-    """70b_*_trt*.sh: --max_num_tokens of prompt, output and 200 more (16384 for fp8 on B200); short ones wait."""
-    prompt, output = int(row["input_len_tokens"]), int(row["output_len_tokens"])
-    tokens = 16_384 if blackwell and row["precision"] == "fp8" else prompt + output + 200
-    if prompt == output == 1024 and int(row["tp_size"]) < 8:
-        return Recipe("fp8", ANY, tokens, round(0.9 * tokens), 20)
-    return Recipe("fp8", ANY, tokens)
+    """70b_*_trt*.sh: --max_num_tokens $MAX_MODEL_LEN, whose default is 10240, or 16384 for fp8 on B200.
+
+    Short prompts wait on fewer than eight GPUs: batch_wait_max_tokens_ratio 0.9, batch_wait_timeout_iters 20.
+    """
+    tokens = 16_384 if blackwell and row["precision"] == "fp8" else 10_240
+    short = row["input_len_tokens"] == row["output_len_tokens"] == "1024" and int(row["tp_size"]) < 8
+    return Recipe("fp8", ANY, tokens, round(0.9 * tokens), 20) if short else Recipe("fp8", ANY, tokens)
