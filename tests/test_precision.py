@@ -10,7 +10,10 @@ import numpy as np
 import pytest
 
 from archsim.compute.gpu.precision import Precision, compute_dtype, conversion_balance, slots, time_gemm
+from archsim.compute.npu.operators import time_operation as npu_operation
+from archsim.compute.operation import Operation
 from archsim.config import load, load_model, load_system
+from archsim.config.schemas.npu import Npu
 from archsim.cost.evaluation import evaluate
 from archsim.errors import ConfigError
 from archsim.execution.attention import AttentionCost, simulated_attention
@@ -180,3 +183,39 @@ def test_a_memory_that_computes_converts_only_if_its_description_says_so() -> No
         assert sum(half.time_split_s.values()) == pytest.approx(half.seconds)
         assert half.energy_j["cell"] == pytest.approx(byte.energy_j["cell"] / 2)
         assert half.energy_j["convert"] == pytest.approx(2 * 96 * 2048 * 128 * 0.1e-12)
+
+
+INT4 = Operation("gemm", 64, 4096, 4096, a_bytes=2.0, b_bytes=0.5)
+
+
+def npu(rate: float = 0.0, widths: str = "0.5, 1.0") -> Npu:
+    rules = f"{{stored_bytes: [{widths}], elements_per_cycle: {rate}, energy: 0.1 pJ}}"
+    return load("npu", "tpuv4-like", (f"in_place_conversion={rules}",) if rate else ())  # type: ignore[no-any-return]
+
+
+def test_an_npu_converts_on_the_way_into_its_arrays_only_if_its_description_says_so() -> None:
+    """Without converters the vector unit works on every weight that is loaded; with them no lane does."""
+    alone, other = npu_operation(npu(), INT4), npu_operation(npu(256, widths="1.0"), INT4)
+    assert "convert" not in alone.energy_j
+    assert other == alone  # its converters take no elements of half a byte
+    found = npu_operation(npu(256), INT4)
+    assert found.seconds <= alone.seconds
+    assert found.bytes == alone.bytes
+    assert found.energy_j["vector"] < alone.energy_j["vector"]
+    entered = found.energy_j["convert"] / 0.1e-12
+    assert entered >= 4096 * 4096
+    assert entered % (4096 * 4096) == 0
+    wide = npu_operation(npu(256), Operation("gemm", 64, 4096, 4096))
+    assert "convert" not in wide.energy_j
+    assert found.bytes < wide.bytes
+
+
+@pytest.mark.parametrize("op", [INT4, Operation("attention", 8, 4096, 128, 64, b_bytes=1.0, requests=8)])
+def test_converters_set_the_pace_of_an_array_where_they_are_slow(op: Operation) -> None:
+    times = [npu_operation(npu(rate), op).seconds for rate in (0.5, 1, 2, 8, 128, 1024)]
+    assert times == sorted(times, reverse=True)
+    device = npu(0.5)
+    elements = op.n * op.k * op.count * (2 if op.kind == "attention" else 1)
+    arrays = device.cores * device.array.per_core
+    assert times[0] >= elements / (0.5 * arrays * device.clock)
+    assert npu_operation(npu(1024), op).seconds <= npu_operation(npu(), op).seconds

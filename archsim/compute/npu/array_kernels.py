@@ -44,6 +44,14 @@ def fold_stream(dataflow: int, m: int, n: int, k: int, core: Ints) -> int:
 
 
 @njit(cache=True, nogil=True)
+def entering(dataflow: int, m: int, n: int, k: int, core: Ints) -> int:
+    """Elements of the second operand that enter the arrays for a tile: once per fold along the rows of results."""
+    if dataflow == WEIGHT_STATIONARY:
+        return k * n
+    return int(k * n * ceil_div(m, core[C_COLUMNS] if dataflow == INPUT_STATIONARY else core[C_ROWS]))
+
+
+@njit(cache=True, nogil=True)
 def fold_period(dataflow: int, stream: int, core: Ints) -> int:
     """Cycles from the start of a fold to that of the next.
 

@@ -178,15 +178,23 @@ def _durations(
     npu, unit, depth = engine.npu, engine.npu.vector, math.ceil(op.k)
     read, write = (engine.path.seconds_per_byte(0.0, way)[-1] * PS for way in (False, True))
     cycle = PS / npu.clock
-    convert = vector_cycles(unit, recipe("dequantise"), 2 * keys, depth) if op.b_bytes < op.a_bytes else 0.0
+    in_place = npu.converts_in_place(op.a_bytes, op.b_bytes)
+    by_lanes = op.b_bytes < op.a_bytes and in_place is None
+    convert = vector_cycles(unit, recipe("dequantise"), 2 * keys, depth) if by_lanes else 0.0
+    pace = 0.0 if in_place is None else 1.0 / (in_place.elements_per_cycle * npu.array.per_core)
+
+    def product(n: int, k: int) -> float:
+        cycles = int(ak.tile_cycles(dataflow, queries, n, k, core))
+        return max(cycles, int(ak.entering(dataflow, queries, n, k, core)) * pace)
+
     softmax = vector_cycles(unit, recipe("online-softmax"), queries, keys)
     softmax += vector_cycles(unit, RESCALE, queries, depth)
     return [
         math.ceil(queries * depth * op.a_bytes * often[0] * read),
         math.ceil(2 * keys * depth * op.b_bytes * often[1] * read),
-        math.ceil(int(ak.tile_cycles(dataflow, queries, keys, depth, core)) * cycle),
+        math.ceil(product(keys, depth) * cycle),
         math.ceil(softmax * cycle),
-        math.ceil(int(ak.tile_cycles(dataflow, queries, depth, keys, core)) * cycle),
+        math.ceil(product(depth, keys) * cycle),
         math.ceil(vector_cycles(unit, NORMALISE, queries, depth) * cycle),
         math.ceil(queries * depth * op.c_bytes * often[0] * write),
         math.ceil(convert * cycle),
@@ -232,11 +240,13 @@ def _onchip(engine: Engine, op: Operation, core: Ints, counts: tuple[int, int], 
     lanes = lane_operations(unit, recipe("online-softmax"), math.ceil(m), math.ceil(n))
     lanes += lane_operations(unit, RESCALE, math.ceil(m), math.ceil(depth)) * counts[1]
     lanes += lane_operations(unit, NORMALISE, math.ceil(m), math.ceil(depth))
-    if op.b_bytes < op.a_bytes:
+    in_place = npu.converts_in_place(op.a_bytes, op.b_bytes) is not None
+    if op.b_bytes < op.a_bytes and not in_place:
         lanes += lane_operations(unit, recipe("dequantise"), math.ceil(2 * n), math.ceil(depth)) * passes
     return {
         "scratchpad": (loaded + reads) * count,
         "accumulator": partial * npu.accumulator_bytes * count,
         "noc": (loaded + m * depth * op.c_bytes) * count,
         "lanes": lanes * count,
+        "converted": 2 * n * depth * counts[0] * count * in_place,
     }

@@ -47,7 +47,9 @@ def energy_j(engine: Engine, found: Solution) -> dict[str, float]:
             key="energy.dram",
         )
     macs = 0.0 if isinstance(found, Elementwise) else found.macs
-    return {
+    in_place, converted = npu.in_place_conversion, found.onchip.get("converted", 0.0)
+    conversion = {"convert": converted * in_place.energy} if in_place is not None and converted else {}
+    return conversion | {
         "mac": macs * mac_rate(npu, max(op.a_bytes, op.b_bytes)).value,
         "scratchpad": found.onchip["scratchpad"] * rates.scratchpad.value,
         "accumulator": found.onchip["accumulator"] * rates.accumulator.value,

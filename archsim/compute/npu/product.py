@@ -201,7 +201,10 @@ def problem(engine: Engine, op: Operation, freedom: Freedom) -> Problem:
     numbers[tk.F_CYCLE], numbers[tk.F_LATENCY] = PS / npu.clock, engine.path.latency_s * PS
     numbers[tk.F_SHARE_A] = numbers[tk.F_SHARE_C] = 1.0
     lane_ps = numbers[tk.F_CYCLE] / npu.vector.lanes
-    if op.b_bytes < op.a_bytes:
+    in_place = npu.converts_in_place(op.a_bytes, op.b_bytes)
+    if in_place is not None:
+        numbers[tk.F_ENTER] = numbers[tk.F_CYCLE] / (in_place.elements_per_cycle * npu.array.per_core)
+    elif op.b_bytes < op.a_bytes:
         numbers[tk.F_CONVERT] = recipe("dequantise").simple * lane_ps
     if op.then is not None:
         results = float(op.then.m) * op.then.n * op.then.count / (float(m) * n * count)
@@ -315,8 +318,9 @@ def _onchip(
     loaded = m * k * op.a_bytes * fetched[0] + k * n * op.b_bytes * fetched[1]
     moved = m * n * (2 * sums - 1) * npu.accumulator_bytes
     stored = m * n * npu.accumulator_bytes * (2 * fetched[2] - 1)
-    convert = k * n * fetched[1] * recipe("dequantise").simple if op.b_bytes < op.a_bytes else 0.0
-    lanes = convert * cores
+    in_place = npu.converts_in_place(op.a_bytes, op.b_bytes) is not None
+    by_lanes = op.b_bytes < op.a_bytes and not in_place
+    lanes = k * n * fetched[1] * recipe("dequantise").simple * cores * by_lanes
     if op.then is not None:
         lanes += _per_element(npu, op.then) * float(op.then.m) * op.then.n * op.then.count
     return {
@@ -324,4 +328,5 @@ def _onchip(
         "accumulator": (moved + stored) * cores,
         "noc": (loaded + m * n * op.c_bytes) * cores,
         "lanes": lanes,
+        "converted": b * cores * in_place,
     }

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from archsim.compute.npu.array_kernels import (
     ceil_div,
     drain_cycles,
+    entering,
     fill_cycles,
     tile_cycles,
 )
@@ -42,9 +43,10 @@ READ_A, READ_B, WRITE_C, READ_SUMS, WRITE_SUMS = 0, 1, 2, 3, 4
 # A and B and C stored tile by tile (else row by row)
 D_M, D_N, D_K, D_PRODUCTS, D_DOUBLE, D_MULTICAST, D_TILED_A, D_TILED_B, D_TILED_C, D_SIZE = range(10)
 # ---- bytes of elements and of a partial sum; capacities of a core; ps of a cycle, of the first access, of the vector
-# unit per converted weight and per result element; shares of A and C that go off chip
+# unit per converted weight and per result element; shares of A and C that go off chip; ps of a core's converters per
+# weight that enters an array (0: none)
 (F_A, F_B, F_C, F_SUM, F_SCRATCHPAD, F_ACCUMULATOR, F_CYCLE, F_LATENCY, F_CONVERT, F_RESULT, F_SHARE_A, F_SHARE_C,
- F_SIZE) = range(13)  # fmt: skip
+ F_ENTER, F_SIZE) = range(14)  # fmt: skip
 
 
 @njit(cache=True, nogil=True)
@@ -99,7 +101,11 @@ def make_tables(
         b = moved_ps(k, n, shape[D_N], numbers[F_B], shape[D_TILED_B], rates[READ_B]) * often[1]
         c = moved_ps(m, n, shape[D_N], numbers[F_C], shape[D_TILED_C], rates[WRITE_C]) * often[2] * numbers[F_SHARE_C]
         sums = m * n * numbers[F_SUM] * often[2]
-        tables[T_COMPUTE, code] = np.int64(np.ceil(tile_cycles(dataflow, m, n, k, core) * numbers[F_CYCLE]))
+        compute = max(
+            tile_cycles(dataflow, m, n, k, core) * numbers[F_CYCLE],
+            entering(dataflow, m, n, k, core) * numbers[F_ENTER],
+        )  # fmt: skip
+        tables[T_COMPUTE, code] = np.int64(np.ceil(compute))
         tables[T_LOAD_A, code], tables[T_LOAD_B, code] = np.int64(np.ceil(a)), np.int64(np.ceil(b))
         tables[T_STORE, code] = np.int64(np.ceil(c))
         tables[T_LOAD_C, code] = np.int64(np.ceil(sums * rates[READ_SUMS, RATES - 1]))

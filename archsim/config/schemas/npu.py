@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+import math
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from archsim.config.base import Config
-from archsim.config.quantity import Bytes, Flops, Hertz, JoulesPerByte, JoulesPerFlop, Seconds, Watts
+from archsim.config.quantity import Bytes, Flops, Hertz, Joules, JoulesPerByte, JoulesPerFlop, Seconds, Watts
 from archsim.config.schemas.memory import Memory
 from archsim.config.schemas.model import DTYPE_BYTES
 from archsim.config.schemas.processor import Processor
@@ -50,6 +51,20 @@ class VectorUnit(Config):
     exp: float = Field(default=4.0, gt=0, le=1000, description="cycles of an exponential")
     reciprocal: float = Field(default=4.0, gt=0, le=1000, description="cycles of a reciprocal")
     rsqrt: float = Field(default=4.0, gt=0, le=1000, description="cycles of a reciprocal square root")
+
+
+class InPlaceConversion(Config):
+    """Converters between scratchpad and arrays: narrow weights, keys and values widen on their way into the cells.
+
+    Nothing wide is stored, and the vector unit stays out of it; but an element is converted each time it enters an
+    array, which is at most at the pace of the converters.
+    """
+
+    stored_bytes: tuple[Annotated[float, Field(gt=0, lt=8)], ...] = Field(
+        min_length=1, max_length=16, description="stored widths they take, scales included"
+    )
+    elements_per_cycle: Annotated[float, Field(gt=0, le=1 << 20)] = Field(description="of the converters of one array")
+    energy: Joules = Field(ge=0, description="converting one element")
 
 
 class OnChipMemory(Config):
@@ -109,11 +124,21 @@ class Npu(Processor):
     fused_activation: bool = Field(
         default=True, description="the activation works on result tiles of the product before it, on their way out"
     )
+    in_place_conversion: InPlaceConversion | None = Field(
+        default=None, description="none: the vector unit converts elements stored narrower than they are multiplied"
+    )
     memory: OffChipMemory | None = Field(
         default=None, description="none: any access pattern reaches memory_bandwidth after memory_latency"
     )
     memory_latency: Seconds = Field(default=100e-9, ge=0, description="to the first data, where `memory` is not given")
     energy: NpuEnergy = NpuEnergy()
+
+    def converts_in_place(self, a_bytes: float, b_bytes: float) -> InPlaceConversion | None:
+        """The converters of second operands stored in `b_bytes` and multiplied as wide as the first, or None."""
+        found = self.in_place_conversion
+        if found is None or b_bytes >= a_bytes:
+            return None
+        return found if any(math.isclose(b_bytes, known) for known in found.stored_bytes) else None
 
     @property
     def array_flops(self) -> float:
