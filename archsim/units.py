@@ -22,6 +22,7 @@ DIMENSIONS: dict[str, dict[str, tuple[float, bool]]] = {
         "day": (86400.0, False), "year": (_YEAR_S, False),
     },
     "Hz": {"Hz": (1.0, True)},
+    "clk": {"clk": (1.0, True)},
     "byte": {"B": (1.0, True), "byte": (1.0, False), "bytes": (1.0, False), "b": (0.125, True), "bit": (0.125, True)},
     "byte/s": {"B/s": (1.0, True), "b/s": (0.125, True), "bit/s": (0.125, True)},
     "FLOP/s": {"FLOP/s": (1.0, True), "FLOPS": (1.0, True), "OP/s": (1.0, True), "OPS": (1.0, True)},

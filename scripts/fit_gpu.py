@@ -14,7 +14,9 @@ import datetime
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ruamel.yaml import YAML
@@ -22,83 +24,123 @@ from ruamel.yaml import YAML
 from archsim.compute.gpu import gpu_operator_seconds
 from archsim.config.schemas.gpu_library import GpuKernels
 from archsim.validation.silicon.baselines import aic_rule_seconds, roofline_seconds
-from archsim.validation.silicon.fit import Block, Constant, Fit, assign, geometric_mean, summary, values
+from archsim.validation.silicon.fit import Block, Constant, Fit, assign, summary, values
 from archsim.validation.silicon.predict import calibrated_gpu
 from archsim.validation.silicon.problems import PROBLEMS, SILICON, VIDUR, Problem, errors_of
 
 KERNELS = Path(__file__).resolve().parents[1] / "hwconfigs" / "gpu_kernels"
-SECONDS = {"launch", "fill", "cold", "round", "split", "quantise", "quantise_row", "unit", "combine", "kv_write", "row",
-           "empty_unit", "prologue", "second", "regroup", "combine_part", "query_row"}  # fmt: skip
-MEMORY = ("bandwidth_share", "l2_share", "store_bytes_per_clock")
+MEMORY = ("bandwidth_share", "l2_share")
 # generations with attention kernels of their own; `common` describes FlashAttention 2
 OWN_ATTENTION = ("hopper", "blackwell")
 GDDR = ("turing", "ampere-rtx", "ada", "blackwell-rtx")  # every other generation has memory stacks
 REGIME = ("launch_s",)  # belongs to how a data set was timed, not to a device
+Found = dict[tuple[str, ...], dict[Constant, float]]
 
 
-def names(constants: tuple[Constant, ...]) -> list[str]:
-    return [constant.name for constant in constants]
+def fit(problem: Problem, folder: Path, shared: Found, memory: Found) -> list[Block]:
+    """The problem's blocks with fitted constants.
 
-
-def fit(
-    problem: Problem, folder: Path, shared: dict[tuple[str, ...], dict[str, float]], memory: dict[str, dict[str, float]]
-) -> list[Block]:
-    """The problem's blocks with fitted constants; shared ones found before hold for the same section.
-
-    memory  device -> DRAM, L2 and store constants of its 16-bit GEMM (and of other kernels), kept where not refitted
+    shared  section -> constants of all devices found before
+    memory  (device, section) -> own constants found before
     """
     blocks = problem.blocks(folder)
     for block in blocks:
-        if problem.data_set != "gpu-silicon" and not problem.name.startswith("vector"):
-            assign(block, {k: v for k, v in shared.get(problem.section, {}).items() if k not in (problem.seeds or {})})
-        if problem.section[0] == "gemm" and block.name in memory:
-            assign(block, memory[block.name])
-        if problem.section == ("moe",) and f"{block.name} decode" in memory:  # both stream from DRAM
-            assign(block, memory[f"{block.name} decode"])
-        if problem.section == ("mixed",):
-            prompts = memory[f"{block.name} prefill"]
-            assign(block, prompts)
+        _start(problem, block, shared, memory)
     began = time.process_time()
     # what is common to GPUs has to serve the libraries of 2023-24 too
     beside = VIDUR[0].blocks(folder) if problem is SILICON[0] else []
     Fit([*blocks, *beside], (*problem.own, *problem.shared)).search_widely(np.random.default_rng(0))
+    for block in blocks:  # as they will be written
+        for constant in (*problem.own, *problem.shared):
+            constant.put(block, float(f"{constant.of(block):.3g}"))
     if problem.data_set == "gpu-silicon":
-        shared[problem.section] = values(blocks[0], names(problem.shared))
-    if problem.section == ("decode",):
-        memory.update({f"{block.name} decode": values(block, MEMORY[:1]) for block in blocks})
-    if problem.section == ("prefill",):
-        memory.update({f"{block.name} prefill": values(block, names(problem.own)) for block in blocks})
-    if problem is SILICON[0]:
-        memory.update({block.name: values(block, MEMORY) for block in blocks})
+        shared[problem.section] = {c: _anywhere(c, blocks) for c in problem.shared}
+    for block in blocks:
+        if problem.data_set == "gpu-silicon" or problem.section[0] in ("prefill", "decode"):
+            memory[(block.name, *problem.section)] = values(block, problem.own)
     seconds = time.process_time() - began
     rows = sum(block.rows.size for block in blocks)
-    counts = f"{len(problem.shared)} shared constants, {len(problem.own)} a device"
-    print(f"\n{problem.name} [{problem.data_set}]: {counts}, {rows} rows, {seconds:.0f} CPU s")
+    print(f"\n{problem.name} [{problem.data_set}]: {_counts(problem)}, {rows} rows, {seconds:.0f} CPU s")
     for block in blocks:
-        own = ", ".join(f"{name} {value:.3g}" for name, value in values(block, names(problem.own)).items())
+        own = _listed(values(block, problem.own))
         print(f"  {block.name:20s} {block.rows.size:5d} rows  {summary(block.errors())}  {own}")
-    print(f"  {'all':20s} {'':10s} {summary(errors_of(blocks))}  "
-          + ", ".join(f"{k} {v:.3g}" for k, v in shared.get(problem.section, {}).items()))  # fmt: skip
+    print(f"  {'all':20s} {'':10s} {summary(errors_of(blocks))}  {_listed(shared.get(problem.section, {}))}")
     return blocks
 
 
+def _start(problem: Problem, block: Block, shared: Found, memory: Found) -> None:
+    """Constants found in other sections and data sets hold for `block` unless the problem fits them."""
+    seeds = problem.seeds or {}
+    if problem.data_set != "gpu-silicon" and problem.section in shared:
+        assign(block, {c: v for c, v in shared[problem.section].items() if c.name not in seeds})
+    for name, section in (problem.tied or {}).items():
+        assign(block, {c: v for c, v in shared.get(section, {}).items() if c.name == name})
+    known = memory.get((block.name, "gemm", "fp16"), {}) if problem.section[0] == "gemm" else {}
+    if problem.section == ("moe",):  # both stream from DRAM
+        known = memory.get((block.name, "decode"), {})
+    if problem.section == ("mixed",):
+        assign(block, memory[block.name, "prefill"])
+    wanted = MEMORY[:1] if problem.section == ("moe",) else MEMORY
+    assign(block, {c: v for c, v in known.items() if c.name in wanted})
+
+
+def _anywhere(constant: Constant, blocks: list[Block]) -> float:
+    """A shared constant's value: that of any block that has the step."""
+    return max(constant.of(block) for block in blocks) if constant.floor == 0.0 else constant.of(blocks[0])
+
+
+def _listed(found: dict[Constant, float]) -> str:
+    return ", ".join(f"{c.name.removesuffix('_s')} {_text(c, value)}" for c, value in found.items())
+
+
+def _counts(problem: Problem) -> str:
+    shared = len(problem.shared) if problem.data_set == "gpu-silicon" else 0
+    return f"{shared} constants of all GPUs, {len(problem.own) + len(problem.shared) - shared} a device"
+
+
+def count(problems: Iterable[Problem]) -> None:
+    """How many numbers the model has been given, by operator class."""
+    print("\nfitted constants by operator class: of all GPUs | of a device")
+    total = 0
+    for problem in problems:
+        if problem in SILICON:
+            total += len(problem.shared)
+            print(f"  {problem.name:20s} {len(problem.shared):2d} | {len(problem.own)}")
+    print(f"  {'together':20s} {total:2d}")
+
+
+def stand_ins(problem: Problem, block: Block, others: list[Block], constant: Constant) -> list[Block]:
+    """Devices whose median stands in for an own constant of a device that nobody measured.
+
+    Those of its generation; else, for what belongs to memory and L2, those with the same kind of memory; for attention,
+    those with as old a library; else all.
+    """
+    groups = [[o for o in others if _generation(o) == _generation(block)]]
+    if constant.name in MEMORY:
+        groups.append([o for o in others if _family(o) == _family(block)])
+    elif problem.section[0] in ("prefill", "decode"):
+        own = _generation(block) in OWN_ATTENTION
+        groups.append([o for o in others if (_generation(o) in OWN_ATTENTION) == own])
+    return next((group for group in groups if group), others)
+
+
 def leave_one_device_out(problem: Problem, blocks: list[Block]) -> None:
-    """Shared constants from the other devices; own ones as the medians of the others, and of its generation's."""
-    print(f"\n{problem.name}: a device left out, its datasheet with the constants of the others (MAPE / bias / p95)")
+    """Shared constants from the other devices, own ones by the rule of `stand_ins`, beside plain medians of all."""
+    print(f"\n{problem.name}: a device left out, its datasheet with constants of the others (MAPE / bias / p95)")
+    print(f"  {'':20s} {'as a preset without calibration':40s} medians of all others")
     kept = [block.path.copy() for block in blocks]
     for out, block in enumerate(blocks):
         others = [other for i, other in enumerate(blocks) if i != out]
-        Fit(others, (*problem.own, *problem.shared), step=0.06).search(12)
-        assign(block, values(others[0], names(problem.shared)))
-        kin = [o for o in others if _generation(o) == _generation(block)]
-        like = [o for o in others if _family(o) == _family(block)]
-        for label, group in (("all others", others), (_family(block), like), ("generation", kin)):
-            if not group:
-                continue
+        Fit(others, (*problem.own, *problem.shared), step=0.12).search(40)
+        assign(block, {c: _anywhere(c, others) for c in problem.shared})
+        shown = []
+        for rule in (True, False):
             for constant in problem.own:
-                middle = float(np.median([o.path[constant.name][0] for o in group]))
-                block.path[constant.name] = middle
-            print(f"  {block.name:20s} {label:12s} {summary(block.errors())}")
+                group = stand_ins(problem, block, others, constant) if rule else others
+                constant.put(block, float(np.median([constant.of(other) for other in group])))
+            shown.append(summary(block.errors()))
+        kin = "its generation" if any(_generation(o) == _generation(block) for o in others) else "no relative"
+        print(f"  {block.name:20s} {shown[0]} ({kin:14s})   {shown[1]}")
         for other, path in zip(blocks, kept, strict=True):
             other.path[:] = path
 
@@ -156,52 +198,74 @@ def _only_source(block: Block) -> bool:
 
 def write(found: dict[str, tuple[Problem, list[Block]]]) -> None:
     """Constants into the YAML files, rounded to three digits."""
-    updates: dict[str, dict[tuple[str, ...], float]] = defaultdict(dict)
-    means: dict[tuple[str, tuple[str, ...]], list[float]] = defaultdict(list)
+    updates: dict[str, dict[tuple[str, ...], str | float]] = defaultdict(dict)
+    means: dict[tuple[str, tuple[str, ...], Constant], list[float]] = defaultdict(list)
     records: dict[str, dict[str, tuple[int, float]]] = defaultdict(dict)
     for problem, blocks in found.values():
-        everywhere = names(problem.shared) if problem.data_set == "gpu-silicon" else []
-        for name in everywhere:
-            updates["common"][*problem.section, name] = float(blocks[0].path[name][0])
+        silicon = problem.data_set == "gpu-silicon"
+        if silicon:
+            _write_shared(problem, blocks, updates["common"])
         for block in blocks:
             record = f"{block.name}.{problem.data_set}"
-            free = [*names(problem.own), *names(problem.shared)]
-            fixed = [name for name in (problem.seeds or {}) if name not in free]
-            if problem.section == ("moe",):
-                fixed += MEMORY[:1]
-            if problem.section[0] == "gemm":
-                fixed += [name for name in MEMORY if name not in names(problem.own)]
-            for name in [*names(problem.own), *fixed, *(n for n in names(problem.shared) if n not in everywhere)]:
-                updates[record][*problem.section, name] = float(block.path[name][0])
-                if problem.data_set == "gpu-silicon" or (_only_source(block) and name not in REGIME):
-                    means[_generation(block), (*problem.section, name)].append(float(block.path[name][0]))
-                if problem.data_set == "gpu-silicon" and not (
+            for constant in _owned(problem):
+                value = constant.of(block)
+                updates[record][*problem.section, constant.name] = _text(constant, value)
+                if silicon or (_only_source(block) and constant.name not in REGIME):
+                    means[_generation(block), problem.section, constant].append(value)
+                if silicon and not (
                     _generation(block) in OWN_ATTENTION and problem.section[0] in ("prefill", "decode")
                 ):
-                    means["common", (*problem.section, name)].append(float(block.path[name][0]))
+                    means["common", problem.section, constant].append(value)
+                if silicon and constant.name in MEMORY:
+                    means[_family(block), problem.section, constant].append(value)
             error = 100.0 * float(np.mean(np.abs(block.errors())))
             records[record]["-".join(problem.section)] = (block.rows.size, error)
-    for (file, path), numbers in means.items():
-        middle = geometric_mean(numbers) if min(numbers) > 0 else float(np.mean(numbers))
-        updates[file][path] = float(np.median(numbers)) if file == "common" else middle
+    for (file, section, constant), numbers in means.items():
+        updates[file][*section, constant.name] = _text(constant, float(np.median(numbers)))
     for file, entries in updates.items():
         update_file(KERNELS / f"{file}.yaml", entries, records.get(file))
 
 
-def update_file(path: Path, entries: dict[tuple[str, ...], float], record: dict[str, tuple[int, float]] | None) -> None:
+def _write_shared(problem: Problem, blocks: list[Block], into: dict[tuple[str, ...], str | float]) -> None:
+    for constant in problem.shared:
+        into[*problem.section, constant.name] = _text(constant, _anywhere(constant, blocks))
+    for name, section in (problem.tied or {}).items():
+        into[*problem.section, name] = into[*section, name]
+
+
+def _owned(problem: Problem) -> list[Constant]:
+    """Constants that a calibration record states: those of the device, and what holds for it in this data set."""
+    owned = [*problem.own, *(problem.shared if problem.data_set != "gpu-silicon" else ())]
+    named = {constant.name for constant in owned}
+    fixed = [*(problem.seeds or {}), *(MEMORY if problem.section[0] == "gemm" else ())]
+    if problem.section == ("moe",):
+        fixed += MEMORY[:1]
+    return [*owned, *(Constant(name, 0.0, 0.0) for name in dict.fromkeys(fixed) if name not in named)]
+
+
+def _text(constant: Constant, value: float) -> str | float:
+    if constant.clocks:
+        return f"{value * 1e-3:.3g} kclk"
+    if constant.name.endswith("_s"):
+        return f"{value * 1e6:.3g} us"
+    if constant.name.endswith("_bandwidth"):
+        return f"{value * 1e-9:.3g} GB/s"
+    return float(f"{value:.3g}")
+
+
+def update_file(
+    path: Path, entries: dict[tuple[str, ...], str | float], record: dict[str, tuple[int, float]] | None
+) -> None:
+    """Set `entries` in a file and leave the rest; a calibration record keeps nothing else in a section it has."""
     yaml = YAML()
     yaml.width = 4096
     yaml.preserve_quotes = True
     document = yaml.load(path.read_text(encoding="utf-8"))
+    if record:
+        for section in {keys[:-1] for keys in entries}:
+            _section(document, section).clear()
     for keys, value in entries.items():
-        target = document
-        for key in keys[:-1]:
-            target = target.setdefault(key, {})
-        name = keys[-1].removesuffix("_s")
-        if name in SECONDS:
-            target[name] = f"{value * 1e6:.3g} us"
-        else:
-            target[name] = float(f"{value:.3g}")
+        _section(document, keys[:-1])[keys[-1].removesuffix("_s")] = value
     if record:
         calibration = document.setdefault("calibration", {})
         calibration["data_set"] = path.stem.rpartition(".")[2]
@@ -212,6 +276,12 @@ def update_file(path: Path, entries: dict[tuple[str, ...], float], record: dict[
         yaml.dump(document, file)
 
 
+def _section(document: Any, keys: tuple[str, ...]) -> Any:
+    for key in keys:
+        document = document.setdefault(key, {})
+    return document
+
+
 def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("reference", type=Path, help="folder with gpu_silicon/, measured_llm/, llmcompass/")
@@ -219,13 +289,14 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--only", nargs="*", default=[], help="problems whose name contains one of these")
     parser.add_argument("--no-tables", action="store_true", help="leave out the leave-one-out tables")
     chosen = parser.parse_args(arguments)
-    shared: dict[tuple[str, ...], dict[str, float]] = {}
-    memory: dict[str, dict[str, float]] = {}
+    shared: Found = {}
+    memory: Found = {}
     found: dict[str, tuple[Problem, list[Block]]] = {}
     for problem in PROBLEMS:
         label = f"{problem.name} [{problem.data_set}]"
         if not chosen.only or any(word in label for word in chosen.only):
             found[label] = (problem, fit(problem, chosen.reference, shared, memory))
+    count(problem for problem, _ in found.values())
     if chosen.write:
         write(found)
     if not chosen.no_tables:

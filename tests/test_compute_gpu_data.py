@@ -5,23 +5,29 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from ruamel import yaml
 
-from archsim.compute.gpu import Gemm, gpu_operator_time
+from archsim.compute.gpu import Attention, Gemm, gpu_operator_time
+from archsim.compute.gpu.arrays import decode_rows_of, gemm_rows_of, run_decode, run_gemm
 from archsim.compute.gpu.cache_kernels import hit_ratio
+from archsim.compute.gpu.machine import machine_of
 from archsim.config import load
+from archsim.config.loader import load_with_document
 from archsim.config.presets import preset_names
 from archsim.errors import InputError
 from archsim.validation import validate
 from archsim.validation.gpu_operator import layer_seconds
-from archsim.validation.silicon.fit import Fit
+from archsim.validation.silicon.fit import Block, Constant, Fit
 from archsim.validation.silicon.problems import COMPASS, SILICON, VIDUR
 from archsim.validation.silicon.rows import balanced_loads, device_of, gemm_of, power_law_loads
 from archsim.validation.statistics import DatasetResult
 
+KERNELS = Path(__file__).resolve().parents[1] / "hwconfigs" / "gpu_kernels"
 SAMPLES = Path(__file__).parent / "data" / "gpu"
 REFERENCE = Path(__file__).resolve().parents[2] / "shared" / "reference"
 needs_reference = pytest.mark.skipif(not REFERENCE.is_dir(), reason="no reference data beside the checkout")
@@ -146,13 +152,14 @@ def test_one_tile_by_hand() -> None:
             tile = 1 - path.tile_slope * (1 - min(1, bm * bn / 32768))
             tensor = 2 * bm * bn * 64 / (sm * tile)
             operand = 2 * (min(bm, 128) + bn) * 64 / (path.operand_bytes_per_clock * gpu.clock)
-            store = 2 * min(bm, 128) * bn / (path.store_bytes_per_clock * gpu.clock)
-            tiles.append(max(tensor, operand) + store + path.round)
+            store = 2 * min(bm, 128) * bn * path.epilogue_depth / (gpu.peak_flops["fp16"] / gpu.cores)
+            tiles.append(max(tensor, operand) + store)
     moved = 2 * (128 * 64 + 64 * 256 + path.write_factor * 128 * 256)
     memory = moved / (gpu.memory_bandwidth * path.bandwidth_share)
     l2 = 2 * (128 * 64 + 64 * 256 + 128 * 256) / (path.l2_bytes_per_clock * gpu.cores * gpu.clock)
     body = (max(min(tiles), l2) ** path.overlap + memory**path.overlap) ** (1 / path.overlap)
-    assert found.seconds == pytest.approx(path.launch + path.fill + path.cold + body, rel=1e-9)
+    fixed = path.launch.at(gpu.clock) + path.fill.at(gpu.clock) + path.cold
+    assert found.seconds == pytest.approx(fixed + body, rel=1e-9)
 
 
 @pytest.mark.parametrize(("tokens", "topk", "experts"), [(1, 8, 128), (100, 2, 8), (4096, 6, 160)])
@@ -176,6 +183,77 @@ def test_the_fit_finds_constants_again() -> None:
     Fit([block], [c for c in problem.own if c.name in truth], least_step=0.002).search(120)
     for name, value in truth.items():
         assert block.path[name][0] == pytest.approx(value, rel=0.03)
+
+
+def test_constants_are_few() -> None:
+    """The limits of the issue: fifteen of all GPUs and five of a device in each operator class, in fit and in files."""
+    for problem in SILICON:
+        assert len(problem.shared) <= 15
+        assert len(problem.own) <= 5
+    for name in preset_names("gpu-kernels"):
+        if name.endswith(".gpu-silicon"):
+            written = load_with_document("gpu-kernels", name).document.value
+            own = yaml.YAML(typ="safe").load(KERNELS / f"{name}.yaml")
+            for section in (*own["gemm"].values(), own["prefill"], own["decode"], own["moe"]):
+                assert len(section) <= 5
+            assert written["gemm"]["fp16"]["overlap"] == written["decode"]["overlap"]
+
+
+@needs_reference
+def test_calibration_records_are_true() -> None:
+    """Rows and error of every record of a table are those of the constants beside them."""
+    for problem in (*SILICON, *VIDUR, *COMPASS):
+        for block in replace(problem, seeds=None).blocks(REFERENCE):
+            record = load("gpu-kernels", f"{block.name}.{problem.data_set}").calibration
+            key = "-".join(problem.section)
+            assert record.rows[key] == block.rows.size
+            error = 100.0 * np.mean(np.abs(block.errors()))
+            assert record.mape_pct[key] == pytest.approx(error, rel=0.006)
+
+
+@pytest.mark.parametrize(("file", "devices"), [
+    ("hbm", ("a100-sxm-80gb", "h100-sxm", "h200-sxm", "b200-sxm")), ("gddr", ("l40s", "rtx-pro-6000-server")),
+])  # fmt: skip
+def test_stand_ins_are_medians_of_what_was_measured(file: str, devices: tuple[str, ...]) -> None:
+    stand_in = load("gpu-kernels", file)
+    records = [load("gpu-kernels", f"{device}.gpu-silicon") for device in devices]
+    for name in ("bandwidth_share", "l2_share"):
+        middle = np.median([getattr(record.gemm["fp16"], name) for record in records])
+        assert getattr(stand_in.gemm["fp16"], name) == pytest.approx(middle, rel=0.01)
+        middle = np.median([getattr(record.decode, name) for record in records])
+        assert getattr(stand_in.decode, name) == pytest.approx(middle, rel=0.01)
+    for name in ("volta", "turing", "cdna3"):
+        generation = load("gpu-kernels", name)
+        assert not generation.measured
+        assert generation.gemm["fp16"].launch.clocks > 0  # clocks carry over to another device, seconds do not
+
+
+def test_a_fit_in_clocks_shares_clocks() -> None:
+    """Two devices whose times the model made with equal clocks: one shared constant finds both."""
+    machines = [machine_of(load("gpu", name)) for name in ("a100-sxm-80gb", "l40s")]
+    shapes = gemm_rows_of([Gemm(m, 512, 512) for m in (1, 16, 64)])
+    launch = Constant("launch_s", 100, 1e5, shared=True, clocks=True)
+    blocks = []
+    for machine in machines:
+        path = machine.gemm("bf16", "").copy()
+        block = Block(machine.gpu.name, machine, path, shapes, np.ones(3), run_gemm)
+        launch.put(block, 3000.0)
+        block.truth_s = block.predicted()
+        launch.put(block, 9000.0)
+        blocks.append(block)
+    Fit(blocks, [launch], least_step=0.002).search(120)
+    assert [launch.of(block) for block in blocks] == pytest.approx([3000.0, 3000.0], rel=0.01)
+    assert blocks[0].path["launch_s"][0] > 1.5 * blocks[1].path["launch_s"][0]
+
+
+def test_a_fit_leaves_alone_what_is_settled_or_absent() -> None:
+    machine = machine_of(load("gpu", "b200-sxm"))
+    shapes = decode_rows_of([Attention(4, 1, 1000, 32, 8)])
+    path = machine.decode("bf16").copy()
+    block = Block("b200-sxm", machine, path, shapes, np.full(1, 1e-3), run_decode, settled=("launch_s",))
+    kept = Constant("launch_s", 1.0, 1e6, clocks=True), Constant("regroup_s", 0.0, 1e6, True, 0.0, clocks=True)
+    Fit([block], kept).search(20)
+    assert np.array_equal(block.path, path)
 
 
 def test_narrow_rows_say_what_they_measure() -> None:

@@ -146,7 +146,21 @@ def test_bounds_name_the_limit() -> None:
 
 
 def test_uncalibrated_device_says_so() -> None:
-    assert "not calibrated" in gpu_operator_time(gpu("v100"), Gemm(1, 4096, 4096)).note
+    assert "no volta device was" in gpu_operator_time(gpu("v100"), Gemm(1, 4096, 4096)).note
+    assert "constants of the blackwell generation" in gpu_operator_time(gpu("gb200"), Gemm(1, 4096, 4096)).note
+
+
+def test_fixed_times_are_seconds_or_clocks() -> None:
+    small = Gemm(1, 16, 64)
+    plain = gpu_operator_time(gpu("v100", "timing.gemm.fp16.launch=2 us"), small)
+    faster = gpu_operator_time(gpu("v100", "timing.gemm.fp16.launch=2 us", "clock=3060 MHz"), small)
+    assert plain.parts_s["launch"] == faster.parts_s["launch"] == pytest.approx(2e-6)
+    plain = gpu_operator_time(gpu("v100", "timing.gemm.fp16.launch=3.06 kclk", "clock=1530 MHz"), small)
+    faster = gpu_operator_time(gpu("v100", "timing.gemm.fp16.launch=3.06 kclk", "clock=3060 MHz"), small)
+    assert plain.parts_s["launch"] == pytest.approx(2e-6)
+    assert faster.parts_s["launch"] == pytest.approx(1e-6)
+    with pytest.raises(ConfigError, match="kclk"):
+        gpu("v100", "timing.gemm.fp16.launch=3 W")
 
 
 def test_the_same_bits_without_compilation() -> None:

@@ -42,8 +42,7 @@ def makespan(total: float, longest: float, units: float, device: Any, path: Any)
     x = units / sms
     if x <= 1.0:
         return longest
-    rounds = (1.0 - path["tail_hidden"]) * math.ceil(x - 1e-9) + path["tail_hidden"] * x
-    return float(max(longest, (rounds + path["tail"]) * mean + path["spread"] * (longest - mean)))
+    return float(max(longest, math.ceil(x - 1e-9) * mean + path["spread"] * (longest - mean)))
 
 
 @njit(cache=True, nogil=True)
@@ -88,7 +87,7 @@ def prefill_row(shape: Any, device: Any, path: Any, answer: Any) -> None:
     new_bytes = 2.0 * written * shape["kv_heads"] * shape["head_dim"] * shape["kv_bytes"]
     answer["kv_write_s"] = 0.0
     if shape["write_kv"] > 0.0:
-        stream = 2.0 * new_bytes / (path["kv_write_share"] * device["bandwidth"])
+        stream = 2.0 * new_bytes / (path["bandwidth_share"] * device["bandwidth"])
         stream *= 1.0 - hits * (1.0 - path["l2_gain"])
         answer["kv_write_s"] = path["kv_write_s"] * written / device["sms"] + stream
     body = overlapped(on_chip, answer["memory_s"], path["overlap"])
@@ -120,7 +119,7 @@ def split_seconds(shape: Any, device: Any, path: Any, answer: Any) -> float:
     group = shape["heads"] / shape["kv_heads"]
     units = shape["batch"] * shape["kv_heads"] * math.ceil(group / path["group_tile"])
     key_bytes = 2.0 * shape["head_dim"] * shape["kv_bytes"]
-    rate = path["stream_bytes_per_clock"] * device["clock_hz"]
+    rate = path["stream_bandwidth"]
     l2 = path["l2_bytes_per_clock"] * device["sms"] * device["clock_hz"]
     partial = 4.0 * shape["batch"] * shape["heads"] * (shape["head_dim"] + 2.0)
     may_split = path["split_mha"] > 0.0 or group > 1.0
@@ -134,7 +133,7 @@ def split_seconds(shape: Any, device: Any, path: Any, answer: Any) -> float:
         penalty = path["round_penalty"] if rounds > 1.0 else 1.0
         seconds = rounds * (part * key_bytes / rate + path["prologue_s"] * penalty)
         if split > 1.0:
-            seconds += path["combine_s"] + path["combine_part_s"] * split + 2.0 * partial * split / l2
+            seconds += path["combine_part_s"] * split + 2.0 * partial * split / l2
         if seconds < best:
             best = seconds
             answer["split"], answer["rounds"], answer["units"] = split, rounds, units
@@ -162,9 +161,6 @@ def decode_row(shape: Any, device: Any, path: Any, answer: Any) -> None:
     answer["memory_s"] = answer["dram_bytes"] / (device["bandwidth"] * path["bandwidth_share"])
     answer["l2_s"] = (cached + queries) / (path["l2_bytes_per_clock"] * device["sms"] * device["clock_hz"])
     answer["launch_s"] = path["launch_s"]
-    may_split = path["split_mha"] > 0.0 or shape["heads"] > shape["kv_heads"]
-    if may_split and shape["kv_tokens"] > path["split_tokens"]:
-        answer["launch_s"] += path["second_s"]
     if shape["heads"] > shape["kv_heads"] > 1.0 and shape["batch"] > 1.0:  # otherwise a view does it
         answer["launch_s"] += path["regroup_s"]
     answer["fill_s"] = path["cold_s"] * (1.0 - hits)

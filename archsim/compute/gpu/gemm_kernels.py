@@ -42,8 +42,8 @@ def block_seconds(shape: Any, device: Any, path: Any, bm: float, bn: float, k: f
     slots = columns * k * shape["b_slots"] + rows * k * shape["a_slots"]
     conversion = slots / (device["convert_lanes"] * clock)
     answer["tensor_s"], answer["operand_s"], answer["conversion_s"] = tensor, operand, conversion
-    store = rows * columns * shape["c_bytes"] / (path["store_bytes_per_clock"] * clock)
-    return float(max(tensor, operand, conversion) + store + path["round_s"])
+    store = rows * columns * shape["c_bytes"] * path["epilogue_depth"] * device["sms"] / device["fp16_flops"]
+    return float(max(tensor, operand, conversion) + store)
 
 
 @njit(cache=True, nogil=True)

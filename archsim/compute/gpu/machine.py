@@ -52,7 +52,10 @@ class Machine:
         """What a report has to say about the constants."""
         if self.calibrated:
             return ""
-        return f"{self.gpu.name} is not calibrated: constants of the {self.kernels.generation} generation"
+        whose = f"constants of the {self.kernels.generation} generation"
+        if not self.kernels.measured:
+            whose = f"no {self.kernels.generation} device was, medians of others stand in"
+        return f"{self.gpu.name} is not calibrated: {whose}"
 
     @cached_property
     def device(self) -> Records:
@@ -61,7 +64,7 @@ class Machine:
         return one_record(records.DEVICE, {
             "sms": gpu.cores, "clock_hz": gpu.clock or 0.0, "bandwidth": gpu.memory_bandwidth,
             "l2_bytes": gpu.l2_capacity, "vector_lanes": gpu.vector_lanes, "convert_lanes": gpu.convert_lanes,
-            "exponents_per_clock": gpu.exponents_per_clock,
+            "exponents_per_clock": gpu.exponents_per_clock, "fp16_flops": self._fp16_flops,
         })  # fmt: skip
 
     @cached_property
@@ -81,6 +84,12 @@ class Machine:
                 return float(rates[name])
         raise ConfigError(f"gpu {self.gpu.name} has no matrix rate for {dtype} (there: {', '.join(rates)})",
                           key="peak_flops")  # fmt: skip
+
+    @property
+    def _fp16_flops(self) -> float:
+        """Peak 16-bit matrix rate, which results leave the SMs in step with; the highest rate where there is none."""
+        rates = {str(name): float(rate) for name, rate in self.gpu.peak_flops.items()}
+        return rates.get("fp16") or rates.get("bf16") or max(rates.values())
 
     def computes(self, dtype: str) -> bool:
         """Whether the device has a matrix unit for `dtype`."""
@@ -105,7 +114,8 @@ class Machine:
 
     def mixed(self, dtype: str) -> Records:
         """The `PREFILL_PATH` record of a launch that also holds sequences of one new token."""
-        kernel = self.kernels.prefill.model_copy(update=self.kernels.mixed.model_dump(exclude_none=True))
+        changed = {name: value for name, value in self.kernels.mixed if value is not None}
+        kernel = self.kernels.prefill.model_copy(update=changed)
         return self._made(f"mixed {dtype}", lambda: self._record(records.PREFILL_PATH, kernel, compute_name(dtype)))
 
     def decode(self, dtype: str) -> Records:
@@ -125,7 +135,9 @@ class Machine:
         return self._made(f"vector {name}", lambda: self._record(records.VECTOR_PATH, self.kernels.vector[name], None))
 
     def _record(self, dtype: np.dtype[np.void], config: BaseModel, compute: str | None) -> Records:
-        values: dict[str, Any] = {**config.model_dump(), "peak_flops": self.peak_flops(compute) if compute else 0.0}
+        values: dict[str, Any] = {**dict(config), "peak_flops": self.peak_flops(compute) if compute else 0.0}
+        clock = self.gpu.clock or 0.0
+        values = {name: value.at(clock) if hasattr(value, "at") else value for name, value in values.items()}
         times = {f"{name}_s": value for name, value in values.items()}
         return one_record(dtype, times | values)
 

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from archsim.compute.gpu.cache_kernels import hit_ratio, overlapped
 
+NARROWEST = 32.0  # columns of the narrowest tile of a grouped GEMM
+
 
 @njit(cache=True, nogil=True)
 def tiles_of(loads: NDArray[np.float64], rows: float) -> float:
@@ -24,10 +26,9 @@ def tiles_of(loads: NDArray[np.float64], rows: float) -> float:
 
 @njit(cache=True, nogil=True)
 def grouped_seconds(
-    shape: Any, device: Any, path: Any, tiles: float, bm: float, n: float, k: float, answer: Any
+    shape: Any, device: Any, path: Any, tiles: float, bm: float, bn: float, n: float, k: float, answer: Any
 ) -> float:
     """Seconds on the SMs of one grouped GEMM; adds its parts to `answer`."""
-    bn = path["tile_n"]
     rounds = max(1.0, tiles * math.ceil(n / bn) / device["sms"])
     depth = 64.0 * math.ceil(k / 64.0)
     efficiency = path["tensor_share"] * min(1.0, bm / path["full_rows"])
@@ -49,18 +50,21 @@ def grouped_seconds(
 def best_rows(shape: Any, device: Any, path: Any, loads: NDArray[np.float64], trial: Any, answer: Any) -> float:
     """Seconds of both grouped GEMMs with the best tile height, without the fixed time per round."""
     best, found = math.inf, 0.0
+    up = (shape["matrices"] - 1.0) * shape["inter"]
     bm = 16.0
     while bm <= 256.0:
-        trial["tensor_s"], trial["operand_s"], trial["conversion_s"], trial["rounds_s"] = 0.0, 0.0, 0.0, 0.0
         tiles = tiles_of(loads, bm)
-        up = (shape["matrices"] - 1.0) * shape["inter"]
-        busy = grouped_seconds(shape, device, path, tiles, bm, up, shape["hidden"], trial)
-        busy += grouped_seconds(shape, device, path, tiles, bm, shape["hidden"], shape["inter"], trial)
-        if busy + trial["rounds_s"] < best:
-            best, found = busy + trial["rounds_s"], busy
-            answer["tensor_s"], answer["operand_s"] = trial["tensor_s"], trial["operand_s"]
-            answer["conversion_s"], answer["rounds_s"] = trial["conversion_s"], trial["rounds_s"]
-            answer["tile_m"] = bm
+        bn = path["tile_n"]
+        while bn >= min(NARROWEST, path["tile_n"]):
+            trial["tensor_s"], trial["operand_s"], trial["conversion_s"], trial["rounds_s"] = 0.0, 0.0, 0.0, 0.0
+            busy = grouped_seconds(shape, device, path, tiles, bm, bn, up, shape["hidden"], trial)
+            busy += grouped_seconds(shape, device, path, tiles, bm, bn, shape["hidden"], shape["inter"], trial)
+            if busy + trial["rounds_s"] < best:
+                best, found = busy + trial["rounds_s"], busy
+                answer["tensor_s"], answer["operand_s"] = trial["tensor_s"], trial["operand_s"]
+                answer["conversion_s"], answer["rounds_s"] = trial["conversion_s"], trial["rounds_s"]
+                answer["tile_m"] = bm
+            bn /= 2.0
         bm *= 2.0
     return found
 
@@ -81,7 +85,7 @@ def moe_row(shape: Any, device: Any, path: Any, loads: NDArray[np.float64], tria
     answer["memory_s"] = weight_s
     hidden_bytes = 2.0 * shape["tokens"] * shape["hidden"] * shape["c_bytes"]
     routed = shape["assignments"] * shape["c_bytes"]
-    moved = hidden_bytes + routed * (2.0 * shape["hidden"] + path["permute_inter"] * shape["inter"])
+    moved = hidden_bytes + routed * 2.0 * shape["hidden"]
     answer["permute_s"] = (
         moved / (device["bandwidth"] * path["bandwidth_share"]) + path["row_s"] * shape["assignments"] / device["sms"]
     )

@@ -25,7 +25,7 @@ def one_record(dtype: np.dtype[np.void], values: Mapping[str, Any]) -> Records:
 
 
 DEVICE = record_type(
-    ("sms", "clock_hz", "bandwidth", "l2_bytes", "vector_lanes", "convert_lanes", "exponents_per_clock")
+    ("sms", "clock_hz", "bandwidth", "l2_bytes", "vector_lanes", "convert_lanes", "exponents_per_clock", "fp16_flops")
 )
 
 GEMM_SHAPE = record_type((
@@ -41,7 +41,7 @@ GEMM_PATH = record_type((
     "peak_flops", "launch_s", "tensor_share", "bandwidth_share", "l2_share", "fill_s", "cold_s", "overlap",
     "tail_hidden", "tile_slope", "largest_tile", "operand_bytes_per_clock", "l2_bytes_per_clock", "split_s",
     "split_depth", "largest_split", "write_factor", "quantise_s", "quantise_row_s", "quantise_bandwidth_share",
-    "quantise_l2_gain", "store_bytes_per_clock", "round_s", "dispatch_rows",
+    "quantise_l2_gain", "epilogue_depth", "dispatch_rows",
 ))  # fmt: skip
 
 GEMM_ANSWER = record_type((
@@ -56,9 +56,9 @@ PREFILL_SHAPE = record_type((
 ))  # fmt: skip
 
 PREFILL_PATH = record_type((
-    "peak_flops", "launch_s", "tensor_share", "bandwidth_share", "query_tile", "kv_tile", "serial", "unit_s", "tail",
-    "tail_hidden", "spread", "largest_split", "combine_s", "l2_gain", "l2_share", "pack",
-    "score_slots", "kv_write_s", "kv_write_share", "overlap",
+    "peak_flops", "launch_s", "tensor_share", "bandwidth_share", "query_tile", "kv_tile", "serial", "unit_s",
+    "spread", "largest_split", "combine_s", "l2_gain", "l2_share", "pack",
+    "score_slots", "kv_write_s", "overlap",
     "empty_unit_s", "l2_bytes_per_clock",
 ))  # fmt: skip
 
@@ -67,9 +67,9 @@ DECODE_SHAPE = record_type(
 )
 
 DECODE_PATH = record_type((
-    "peak_flops", "launch_s", "bandwidth_share", "l2_share", "stream_bytes_per_clock", "prologue_s", "round_penalty",
-    "combine_s", "largest_split", "split_mha", "tensor_share", "group_tile", "l2_bytes_per_clock", "cold_s",
-    "kv_write_s", "kv_granule", "split_tokens", "overlap", "second_s", "regroup_s", "combine_part_s", "query_row_s",
+    "peak_flops", "launch_s", "bandwidth_share", "l2_share", "stream_bandwidth", "prologue_s", "round_penalty",
+    "largest_split", "split_mha", "tensor_share", "group_tile", "l2_bytes_per_clock", "cold_s",
+    "kv_write_s", "kv_granule", "split_tokens", "overlap", "regroup_s", "combine_part_s", "query_row_s",
 ))  # fmt: skip
 
 ATTENTION_ANSWER = record_type((
@@ -84,7 +84,7 @@ MOE_SHAPE = record_type((
 
 MOE_PATH = record_type((
     "peak_flops", "launch_s", "tensor_share", "bandwidth_share", "l2_share", "operand_bytes_per_clock", "round_s",
-    "row_s", "tile_n", "full_rows", "l2_bytes_per_clock", "overlap", "permute_inter", "aligned_inter",
+    "row_s", "tile_n", "full_rows", "l2_bytes_per_clock", "overlap", "aligned_inter",
     "unaligned_loads",
 ))  # fmt: skip
 

@@ -11,10 +11,11 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from archsim.config.base import Config, Preset
-from archsim.config.quantity import Fraction, Seconds
+from archsim.config.delay import Delay
+from archsim.config.quantity import BytesPerSecond, Fraction, Seconds
 
 Share = Annotated[Fraction, Field(gt=0, le=1)]
-Time = Annotated[Seconds, Field(ge=0)]
+Latency = Annotated[Seconds, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
 Edge = Annotated[int, Field(gt=0, le=65_536)]
@@ -37,12 +38,12 @@ class Calibration(Config):
 class GemmPath(Config):
     """One kind of GEMM kernel: operands of one compute dtype."""
 
-    launch: Time = Field(description="from the end of the kernel before to the first block of this one")
+    launch: Delay = Field(description="from the end of the kernel before to the first block of this one")
     tensor_share: Share = Field(description="share of the peak matrix rate that the largest tile reaches")
     bandwidth_share: Share = Field(description="share of the DRAM peak that a long stream reaches")
     l2_share: Share = Field(description="share of the L2 that holds data from one run to the next")
-    fill: Time = Field(description="pipeline fill and epilogue of a block")
-    cold: Time = Field(description="added latency when every byte comes from DRAM")
+    fill: Delay = Field(description="pipeline fill and epilogue of a block")
+    cold: Latency = Field(description="added latency when every byte comes from DRAM")
     overlap: Annotated[float, Field(ge=1, le=64)] = Field(
         description="exponent q of (memory^q + on-chip^q)^(1/q): large is perfect overlap"
     )
@@ -60,16 +61,15 @@ class GemmPath(Config):
     )
     operand_bytes_per_clock: Positive = Field(description="operands into one SM, bytes per clock")
     l2_bytes_per_clock: Positive = Field(description="L2 rate per SM with all SMs reading, bytes per clock")
-    store_bytes_per_clock: Positive = Field(
-        description="results out of one SM while its matrix unit waits, bytes per clock"
+    epilogue_depth: NotNegative = Field(
+        description="writing results of two bytes takes as long as 16-bit matrix work of this reduction depth"
     )
-    round: Time = Field(description="fixed time of a round of blocks: first operands, pipeline fill")
-    split: Time = Field(description="second pass of a split-K product")
+    split: Delay = Field(description="second pass of a split-K product")
     split_depth: Positive = Field(description="least reduction depth of one part, elements")
     largest_split: Edge = Field(description="1: the library does not split")
     write_factor: Annotated[float, Field(ge=1)] = Field(description="DRAM cost of a written byte over a read one")
-    quantise: Time = Field(description="kernel that quantises the activations: fixed time")
-    quantise_row: Time = Field(description="the same: time of one row on one SM beyond the first of each SM")
+    quantise: Delay = Field(description="kernel that quantises the activations: fixed time")
+    quantise_row: Delay = Field(description="the same: time of one row on one SM beyond the first of each SM")
     quantise_bandwidth_share: Share = Field(description="the same: share of the DRAM peak")
     quantise_l2_gain: Share = Field(description="the same: time of a byte that is in L2 over one that is not")
 
@@ -77,7 +77,7 @@ class GemmPath(Config):
 class PrefillKernel(Config):
     """Flash attention over tiles of queries: prompts, chunks, and mixed batches."""
 
-    launch: Time = Field(description="launch of the kernel")
+    launch: Delay = Field(description="launch of the kernel")
     tensor_share: Share = Field(description="share of the peak matrix rate inside a tile")
     bandwidth_share: Share = Field(description="share of the DRAM peak")
     l2_share: Share = Field(description="share of the L2 that holds data from one run to the next")
@@ -87,41 +87,39 @@ class PrefillKernel(Config):
         description="share of the shorter of matrix and exponent work that does not overlap with the longer"
     )
     score_slots: NotNegative = Field(description="lane slots per score for scaling, masking, maximum and sum")
-    unit: Time = Field(description="fixed time of a tile of queries")
-    tail_hidden: Annotated[Fraction, Field(ge=0, le=1)] = Field(description="as for GEMM")
-    tail: NotNegative = Field(description="mean units that the end of the launch costs")
+    unit: Delay = Field(description="fixed time of a tile of queries")
     spread: NotNegative = Field(description="weight of the longest unit's excess over the mean at the end")
     largest_split: Edge = Field(description="parts of a tile's keys where tiles are fewer than SMs; 1: never")
-    combine: Time = Field(description="pass that combines such parts")
+    combine: Delay = Field(description="pass that combines such parts")
     l2_gain: Share = Field(description="time of a byte that is in L2 over one that is not")
     l2_bytes_per_clock: Positive = Field(description="L2 rate per SM, bytes per clock")
     pack: bool = Field(description="whether the queries of a group share a tile when the prompt is short")
-    kv_write: Time = Field(description="KV-cache write kernel: time of one token on one SM")
-    kv_write_share: Share = Field(description="the same: share of the DRAM peak")
+    kv_write: Delay = Field(description="KV-cache write kernel: time of one token on one SM")
     overlap: Annotated[float, Field(ge=1, le=64)] = Field(description="as for GEMM")
-    empty_unit: Time = Field(description="a tile of a mixed launch that exits at once")
+    empty_unit: Delay = Field(description="a tile of a mixed launch that exits at once")
 
 
 class MixedKernel(Config):
     """Constants of the prompt kernel that differ when its launch also holds sequences of one new token."""
 
-    launch: Time | None = Field(default=None, description="none: as for prompts")
+    launch: Delay | None = Field(default=None, description="none: as for prompts")
     overlap: Annotated[float, Field(ge=1, le=64)] | None = Field(default=None, description="none: as for prompts")
-    unit: Time | None = Field(default=None, description="none: as for prompts")
+    unit: Delay | None = Field(default=None, description="none: as for prompts")
     bandwidth_share: Share | None = Field(default=None, description="none: as for prompts")
-    empty_unit: Time | None = Field(default=None, description="none: as for prompts")
+    empty_unit: Delay | None = Field(default=None, description="none: as for prompts")
 
 
 class DecodeKernel(Config):
     """Attention of one new token a sequence, its keys split over SMs."""
 
-    launch: Time = Field(description="launch of the kernel")
+    launch: Delay = Field(description="launch of the kernel")
     bandwidth_share: Share = Field(description="share of the DRAM peak")
     l2_share: Share = Field(description="share of the L2 that holds data from one run to the next")
-    stream_bytes_per_clock: Positive = Field(description="keys and values that one block streams, bytes per clock")
-    prologue: Time = Field(description="fixed time of a block")
+    stream_bandwidth: Annotated[BytesPerSecond, Field(gt=0)] = Field(
+        description="keys and values that one block streams: its loads in flight over the latency of memory"
+    )
+    prologue: Delay = Field(description="fixed time of a block")
     round_penalty: Annotated[float, Field(ge=1)] = Field(description="prologue factor with several blocks an SM")
-    combine: Time = Field(description="pass that combines the parts of a sequence")
     largest_split: Edge = Field(description="most parts of a sequence")
     split_tokens: Positive = Field(description="keys up to which a sequence is never split")
     split_mha: bool = Field(description="whether the kernel splits when every head has keys of its own")
@@ -129,30 +127,28 @@ class DecodeKernel(Config):
     group_tile: Edge = Field(description="rows to which the queries of a group are padded")
     kv_granule: Edge = Field(description="keys are read in multiples of this")
     l2_bytes_per_clock: Positive = Field(description="L2 rate per SM, bytes per clock")
-    cold: Time = Field(description="added latency when every byte comes from DRAM")
-    kv_write: Time = Field(description="KV-cache write kernel: time of one token on one SM")
+    cold: Latency = Field(description="added latency when every byte comes from DRAM")
+    kv_write: Delay = Field(description="KV-cache write kernel: time of one token on one SM")
     overlap: Annotated[float, Field(ge=1, le=64)] = Field(description="as for GEMM")
-    second: Time = Field(description="launch of the combining kernel, where the kernel may split at all")
-    regroup: Time = Field(description="copy that puts the results of grouped queries back in order")
-    combine_part: Time = Field(description="added to that pass by each part")
-    query_row: Time = Field(description="time of one query head of one sequence on one SM")
+    regroup: Delay = Field(description="copy that puts the results of grouped queries back in order")
+    combine_part: Delay = Field(description="pass that combines the parts of a sequence: time of a part")
+    query_row: Delay = Field(description="time of one query head of one sequence on one SM")
 
 
 class MoeKernel(Config):
     """Grouped GEMMs over the experts with routing, permute, activation and combine."""
 
-    launch: Time = Field(description="all launches, routing and host work of the framework")
+    launch: Delay = Field(description="all launches, routing and host work of the framework")
     tensor_share: Share = Field(description="share of the peak matrix rate")
     bandwidth_share: Share = Field(description="share of the DRAM peak")
     l2_share: Share = Field(description="share of the L2 that holds experts from one run to the next")
     operand_bytes_per_clock: Positive = Field(description="operands into one SM, bytes per clock")
     l2_bytes_per_clock: Positive = Field(description="L2 rate per SM, bytes per clock")
-    round: Time = Field(description="fixed time of a round of blocks")
-    row: Time = Field(description="permute, activation and combine: time of one routed row on one SM")
-    tile_n: Edge = Field(description="columns of a tile")
+    round: Delay = Field(description="fixed time of a round of blocks")
+    row: Delay = Field(description="permute, activation and combine: time of one routed row on one SM")
+    tile_n: Edge = Field(description="columns of the widest tile")
     full_rows: Positive = Field(description="rows from which a tile is as efficient as any")
     overlap: Annotated[float, Field(ge=1, le=64)] = Field(description="as for GEMM")
-    permute_inter: NotNegative = Field(description="passes over the intermediate rows beside the GEMMs")
     aligned_inter: Edge = Field(description="the intermediate width has to be a multiple of this for vector loads")
     unaligned_loads: Annotated[float, Field(ge=1)] = Field(description="time of a tile where it is not")
 
@@ -160,7 +156,7 @@ class MoeKernel(Config):
 class VectorKernel(Config):
     """A kernel that works element by element or row by row."""
 
-    launch: Time = Field(description="launch of the kernel")
+    launch: Delay = Field(description="launch of the kernel")
     bandwidth_share: Share = Field(description="share of the DRAM peak")
     slots_per_element: NotNegative = Field(description="lane slots per element")
     row_clocks_per_element: NotNegative = Field(description="clocks per element of one row's serial walk")
@@ -171,7 +167,7 @@ class VectorKernel(Config):
     rows_per_sm: Positive = Field(description="rows that an SM works on together")
     on_chip_row: NotNegative = Field(description="longest row that stays on chip, elements; 0: any")
     spill_scale: Annotated[float, Field(ge=1)] = Field(description="bytes of a longer row over those of a short one")
-    row: Time = Field(default=0.0, description="host or kernel time added per row (small look-ups)")
+    row: Delay = Field(default=Delay(), description="host or kernel time added per row (small look-ups)")
 
 
 class GpuKernels(Preset):
@@ -180,6 +176,9 @@ class GpuKernels(Preset):
     kind: Literal["gpu-kernels"] = "gpu-kernels"
     model: Literal["kernels"] = "kernels"
     generation: str = Field(min_length=1, description="whose constants stand in where nothing was fitted")
+    measured: bool = Field(
+        default=True, description="whether constants come from devices of the generation; else from devices like it"
+    )
     calibration: Calibration | None = Field(default=None, description="none: the generation's constants as they are")
     tiles: tuple[tuple[Edge, Edge], ...] = Field(
         min_length=1, max_length=64, description="rows x columns of GEMM tiles"

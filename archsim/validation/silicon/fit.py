@@ -21,7 +21,7 @@ Runner = Callable[[Machine, Records, Records], Records]
 
 @dataclass
 class Block:
-    """Rows of one device: `path` holds the constants being fitted."""
+    """Rows of one device: `path` holds the constants being fitted, but for those that are `settled`."""
 
     name: str
     machine: Machine
@@ -31,6 +31,7 @@ class Block:
     run: Runner
     weight: float = 1.0
     models: tuple[str, ...] = ()
+    settled: tuple[str, ...] = ()
 
     def predicted(self) -> NDArray[np.float64]:
         """(rows,) seconds with the constants as they are."""
@@ -45,15 +46,32 @@ class Block:
         return 100.0 * float(np.mean(np.abs(np.log(self.predicted() / self.truth_s))))
 
 
-@dataclass
+@dataclass(frozen=True)
 class Constant:
-    """A fitted field of `path`, within bounds."""
+    """A fitted field of `path`, within bounds.
+
+    shared  one value for all blocks, except that a kernel without the step (a value of 0) keeps none
+    floor   smallest magnitude that a step of the search scales
+    clocks  a time that is fitted, shared and written in clocks of the device; bounds are clocks then
+    """
 
     name: str
     low: float
     high: float
     shared: bool = False
-    floor: float = 1e-9  # smallest magnitude that a step scales
+    floor: float = 1e-9
+    clocks: bool = False
+
+    def of(self, block: Block) -> float:
+        """Its value in `block`."""
+        return float(block.path[self.name][0]) / self._unit(block)
+
+    def put(self, block: Block, value: float) -> None:
+        """Set its value in `block`."""
+        block.path[self.name] = value * self._unit(block)
+
+    def _unit(self, block: Block) -> float:
+        return 1.0 / float(block.machine.device["clock_hz"][0]) if self.clocks else 1.0
 
 
 @dataclass
@@ -69,8 +87,8 @@ class Fit:
     def search(self, sweeps: int = 60) -> float:
         """Improve until no step of `least_step` helps or `sweeps` are done; returns the mean loss."""
         for constant in self.constants:
-            if constant.shared:
-                self._try(constant.name, range(len(self.blocks)), float(self.blocks[0].path[constant.name][0]))
+            for group in self._groups(constant):
+                self._try(constant, group, constant.of(self.blocks[group[0]]))
         self._losses = [block.loss() for block in self.blocks]
         step = self.step
         for _ in range(sweeps):
@@ -88,9 +106,9 @@ class Fit:
             losses = list(self._losses)
             for constant in self.constants:
                 for group in self._groups(constant):
-                    old = float(self.blocks[group[0]].path[constant.name][0])
+                    old = constant.of(self.blocks[group[0]])
                     new = min(max(old * math.exp(random.normal(0.0, 0.1)), constant.low), constant.high)
-                    self._try(constant.name, group, new)
+                    self._try(constant, group, new)
             found = self.search(sweeps)
             if found < best - 1e-6:
                 best = found
@@ -113,43 +131,47 @@ class Fit:
         return moved
 
     def _groups(self, constant: Constant) -> list[list[int]]:
-        everyone = list(range(len(self.blocks)))
-        return [everyone] if constant.shared else [[i] for i in everyone]
+        users = [
+            i for i, block in enumerate(self.blocks)
+            if constant.name not in block.settled and (constant.floor > 0 or constant.of(block) > 0)
+        ]  # fmt: skip
+        return [users] if constant.shared and users else [[i] for i in users]
 
     def _move(self, constant: Constant, group: list[int], step: float) -> bool:
-        old = float(self.blocks[group[0]].path[constant.name][0])
+        old = constant.of(self.blocks[group[0]])
         before = sum(self._losses[i] * self.blocks[i].weight for i in group)
         for factor in (1.0 + step, 1.0 / (1.0 + step)):
             new = min(max(max(old, constant.floor) * factor, constant.low), constant.high)
             if new == old:
                 continue
-            losses = self._try(constant.name, group, new)
+            losses = self._try(constant, group, new)
             after = sum(loss * self.blocks[i].weight for i, loss in zip(group, losses, strict=True))
             if after < before - 1e-7:
                 for i, loss in zip(group, losses, strict=True):
                     self._losses[i] = loss
                 return True
             for i in group:
-                self.blocks[i].path[constant.name] = old
+                constant.put(self.blocks[i], old)
         return False
 
-    def _try(self, name: str, group: Iterable[int], value: float) -> list[float]:
+    def _try(self, constant: Constant, group: Iterable[int], value: float) -> list[float]:
         losses = []
         for i in group:
-            self.blocks[i].path[name] = value
+            constant.put(self.blocks[i], value)
             losses.append(self.blocks[i].loss())
         return losses
 
 
-def values(block: Block, names: Iterable[str]) -> dict[str, float]:
-    """The fitted constants of one block."""
-    return {name: float(block.path[name][0]) for name in names}
+def values(block: Block, constants: Iterable[Constant]) -> dict[Constant, float]:
+    """Constants as they are in one block."""
+    return {constant: constant.of(block) for constant in constants}
 
 
-def assign(block: Block, found: Mapping[str, float]) -> None:
+def assign(block: Block, found: Mapping[Constant, float]) -> None:
     """Set constants of one block."""
-    for name, value in found.items():
-        block.path[name] = value
+    for constant, value in found.items():
+        if constant.floor > 0 or constant.of(block) > 0:
+            constant.put(block, value)
 
 
 def summary(errors: NDArray[np.float64]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from archsim.compute.gpu import Attention, Gemm, GpuOperator, Moe, Vector, arrays
 from archsim.compute.gpu.machine import Machine, machine_of
 from archsim.compute.gpu.records import Records
+from archsim.validation.silicon import constants as c
 from archsim.validation.silicon import measured
 from archsim.validation.silicon.fit import Block, Constant
 from archsim.validation.silicon.predict import calibrated_gpu
@@ -38,6 +39,8 @@ class Problem:
 
     seeds   starting values beside those of the files, per constant
     weights devices that count less in the shared constants
+    settled constants of a device that its rows cannot tell from others, kept as its generation's file has them
+    tied    constants that are those of another section: what the two have in common is one thing
     """
 
     name: str
@@ -48,6 +51,8 @@ class Problem:
     shared: tuple[Constant, ...] = ()
     seeds: dict[str, float] | None = None
     weights: dict[str, float] | None = None
+    tied: dict[str, Section] | None = None
+    settled: dict[str, tuple[str, ...]] | None = None
 
     def blocks(self, folder: Path) -> list[Block]:
         """One block for each device, in the order of the table."""
@@ -57,6 +62,7 @@ class Problem:
             block = block_of(device, self.data_set, [sample for sample in found if sample.device == device])
             for name, value in (self.seeds or {}).items():
                 block.path[name] = value
+            block.settled = (self.settled or {}).get(device, ())
             block.weight = (self.weights or {}).get(device, 1.0)
             made.append(block)
         return made
@@ -158,99 +164,6 @@ def _compass(name: str) -> Callable[[Path], list[Sample]]:
     return samples
 
 
-def _all_of(*parts: Callable[[Path], list[Sample]]) -> Callable[[Path], list[Sample]]:
-    return lambda folder: [sample for part in parts for sample in part(folder)]
-
-
-def constants(table: dict[str, tuple[float, float, float]], shared: bool) -> tuple[Constant, ...]:
-    """Constants from `name: (low, high, floor)`."""
-    return tuple(Constant(name, low, high, shared, floor) for name, (low, high, floor) in table.items())
-
-
-GEMM_OWN = constants(
-    {
-        "launch_s": (1e-7, 1e-4, 1e-8), "tensor_share": (0.3, 1.0, 0.01), "bandwidth_share": (0.2, 1.0, 0.01),
-        "l2_share": (0.02, 1.0, 0.01), "store_bytes_per_clock": (2.0, 200.0, 1.0),
-    },
-    shared=False,
-)  # fmt: skip
-GEMM_SHARED = constants(
-    {
-        "tail_hidden": (0.0, 1.0, 0.05), "tile_slope": (0.02, 0.95, 0.01), "operand_bytes_per_clock": (20, 300, 1),
-        "split_s": (2e-7, 8e-6, 1e-8), "split_depth": (16, 1024, 1), "fill_s": (5e-8, 4e-6, 1e-8),
-        "cold_s": (5e-8, 3e-6, 1e-8), "overlap": (1.5, 32, 1), "round_s": (1e-8, 3e-6, 1e-8),
-    },
-    shared=True,
-)  # fmt: skip
-QUANTISE = constants(
-    {
-        "quantise_s": (1e-7, 2e-5, 1e-8), "quantise_row_s": (1e-8, 5e-6, 1e-9),
-        "quantise_bandwidth_share": (0.1, 1, 0.01), "quantise_l2_gain": (0.05, 1, 0.01),
-    },
-    shared=True,
-)  # fmt: skip
-PREFILL_OWN = constants(
-    {
-        "launch_s": (1e-7, 3e-5, 1e-8), "tensor_share": (0.2, 1, 0.01), "serial": (0, 1, 0.05),
-        "unit_s": (1e-7, 1e-5, 1e-8),
-    },
-    shared=False,
-)  # fmt: skip
-PREFILL_SHARED = constants(
-    {
-        "tail": (0, 2, 0.05), "spread": (0, 1, 0.05), "tail_hidden": (0, 1, 0.05), "score_slots": (0.5, 40, 0.1),
-        "combine_s": (2e-7, 2e-5, 1e-8), "kv_write_s": (1e-8, 2e-6, 1e-9), "kv_write_share": (0.1, 1, 0.01),
-        "l2_gain": (0.02, 1, 0.01), "l2_share": (0.05, 1, 0.01), "overlap": (1.5, 32, 1),
-        "bandwidth_share": (0.5, 0.95, 0.01),
-    },
-    shared=True,
-)  # fmt: skip
-DECODE_OWN = constants(
-    {
-        "launch_s": (1e-7, 3e-5, 1e-8), "bandwidth_share": (0.2, 1, 0.01), "l2_share": (0.02, 1, 0.01),
-        "stream_bytes_per_clock": (4, 400, 1), "prologue_s": (1e-7, 1e-5, 1e-8),
-    },
-    shared=False,
-)  # fmt: skip
-DECODE_KERNEL = constants({"second_s": (0, 2e-5, 0.0), "regroup_s": (0, 2e-5, 0.0)}, shared=False)
-DECODE_SHARED = constants(
-    {
-        "combine_part_s": (1e-9, 1e-6, 1e-10), "query_row_s": (1e-9, 1e-6, 1e-10), "round_penalty": (1, 4, 1),
-        "combine_s": (1e-7, 1e-5, 1e-8), "tensor_share": (0.05, 1, 0.01), "l2_bytes_per_clock": (8, 100, 1),
-        "cold_s": (1e-7, 1e-5, 1e-8), "kv_write_s": (1e-8, 5e-6, 1e-9), "overlap": (1.5, 32, 1),
-    },
-    shared=True,
-)  # fmt: skip
-MOE_OWN = constants(
-    {
-        "launch_s": (1e-7, 1e-4, 1e-8), "tensor_share": (0.1, 1, 0.01), "round_s": (1e-8, 1e-5, 1e-9),
-        "row_s": (1e-8, 5e-6, 1e-9), "unaligned_loads": (1, 12, 1),
-    },
-    shared=False,
-)  # fmt: skip
-MOE_SHARED = constants(
-    {
-        "l2_share": (0.05, 1, 0.01), "operand_bytes_per_clock": (10, 300, 1), "full_rows": (16, 256, 1),
-        "overlap": (1.5, 32, 1), "permute_inter": (0, 12, 0.2),
-    },
-    shared=True,
-)  # fmt: skip
-
-
-def pick(table: Iterable[Constant], *names: str) -> tuple[Constant, ...]:
-    """The constants of these names."""
-    return tuple(constant for constant in table if constant.name in names)
-
-
-def vector_own(*names: str) -> tuple[Constant, ...]:
-    """A vector kernel's own constants."""
-    bounds = {
-        "launch_s": (1e-7, 1e-4, 1e-8), "bandwidth_share": (0.05, 1, 0.01), "slots_per_element": (0, 400, 4),
-        "row_clocks_per_element": (0, 10, 0.05), "row_s": (1e-8, 5e-6, 1e-9),
-    }  # fmt: skip
-    return constants({name: bounds[name] for name in names}, shared=False)
-
-
 def _compute(dtype: str) -> Callable[[Any], bool]:
     return lambda op: isinstance(op, Gemm) and op.compute == dtype and not arrays.weight_path(op)
 
@@ -279,78 +192,70 @@ def _warm_moe(op: Any) -> bool:
     return isinstance(op, Moe)
 
 
-NARROW_OWN = pick(GEMM_OWN, "launch_s", "tensor_share", "store_bytes_per_clock")
-NARROW_SHARED = (*QUANTISE, *pick(GEMM_SHARED, "tile_slope", "operand_bytes_per_clock", "overlap", "round_s"))
-_MIXED_OWN = constants(
-    {"overlap": (1.5, 32, 1), "bandwidth_share": (0.2, 1, 0.01), "empty_unit_s": (1e-8, 3e-6, 1e-9)}, shared=False
-)
-_GEMM3 = pick(GEMM_OWN, "launch_s", "tensor_share", "bandwidth_share")
-_LIBRARY = pick(GEMM_SHARED, "tail_hidden")  # how persistent the library's kernels were
+_NARROW_OWN = (*c.pick(c.GEMM_OWN, "launch_s", "tensor_share"), *c.EPILOGUE)
+_SAME: dict[str, Section] = {"tail_hidden": ("gemm", "fp16"), "cold_s": ("gemm", "fp16"), "overlap": ("gemm", "fp16")}
+_LIBRARY = c.pick(c.GEMM_SHARED, "tail_hidden")  # how persistent the library's kernels were
 # Kernels of 2023-24 walk a row in one block, two blocks an SM; the rest of their cost is in the bandwidth share.
 _VIDUR_VECTOR = {"slots_per_element": 0.0, "l2_gain": 1.3, "l2_reach": 1.2}
 _HOST_VECTOR = {"l2_gain": 2.6, "l2_reach": 1.8}
-_L2_VECTOR = constants({"l2_gain": (1, 8, 1), "l2_reach": (0.2, 3, 0.1)}, shared=True)
 _SERIAL_ROWS = {"norm": 0.95, "rope": 0.6, "activation": 0.92}
 
 SILICON = (
     Problem("GEMM bf16", "gpu-silicon", ("gemm", "fp16"), _silicon("gemm.csv", gemm_of, _compute("bf16")),
-            GEMM_OWN, GEMM_SHARED),
+            c.GEMM_OWN,
+            tuple(constant for constant in c.GEMM_SHARED if constant.name != "operand_bytes_per_clock")),
     Problem("GEMM fp8", "gpu-silicon", ("gemm", "fp8"), _silicon("gemm.csv", gemm_of, _compute("fp8")),
-            NARROW_OWN, NARROW_SHARED, weights={"l40s": 0.2}),
+            _NARROW_OWN, (*c.QUANTISE, *c.pick(c.GEMM_SHARED, "tile_slope", "operand_bytes_per_clock")), tied=_SAME,
+            weights={"l40s": 0.2}),
     Problem("GEMM nvfp4", "gpu-silicon", ("gemm", "fp4"), _silicon("gemm.csv", gemm_of, _compute("fp4")),
-            NARROW_OWN, NARROW_SHARED),
+            _NARROW_OWN, (*c.QUANTISE, *c.pick(c.GEMM_SHARED, "tile_slope")), tied=_SAME),
     Problem("attention, prefill", "gpu-silicon", ("prefill",),
-            _silicon("attention_context.csv", attention_of, _is_prefill), PREFILL_OWN, PREFILL_SHARED),
+            _silicon("attention_context.csv", attention_of, _is_prefill),
+            c.in_clocks(c.PREFILL_OWN), c.PREFILL_SHARED, settled={"b200-sxm": ("tensor_share",)}),
     Problem("attention, decode", "gpu-silicon", ("decode",),
-            _silicon("attention_generation.csv", attention_of, _is_decode), (*DECODE_OWN, *DECODE_KERNEL),
-            DECODE_SHARED),
-    Problem("MoE", "gpu-silicon", ("moe",), _silicon("moe.csv", moe_of, _warm_moe), MOE_OWN, MOE_SHARED),
+            _silicon("attention_generation.csv", attention_of, _is_decode),
+            c.in_clocks(c.DECODE_OWN), c.DECODE_SHARED, tied={"kv_write_s": ("prefill",), "overlap": ("gemm", "fp16")}),
+    Problem("MoE", "gpu-silicon", ("moe",), _silicon("moe.csv", moe_of, _warm_moe), c.MOE_OWN, c.MOE_SHARED),
 )  # fmt: skip
 VIDUR = (
     Problem("GEMM fp16", "vidur", ("gemm", "fp16"), _layers(_compute("fp16")),
-            (*_GEMM3, *pick(GEMM_OWN, "store_bytes_per_clock")), _LIBRARY,
-            seeds={"tail_hidden": 0.55, "store_bytes_per_clock": 20.0}),
+            (*c.GEMM_TIMED, *c.EPILOGUE), _LIBRARY, seeds={"tail_hidden": 0.55, "epilogue_depth": 100.0}),
     *(
         Problem(name, "vidur", ("vector", name), _layers(_is_vector(name)),
-                vector_own("launch_s", "bandwidth_share", *(("row_s",) if name == "embedding" else ())),
+                c.vector_own("launch_s", "bandwidth_share", *(("row_s",) if name == "embedding" else ())),
                 seeds={**_VIDUR_VECTOR, "row_clocks_per_element": _SERIAL_ROWS.get(name, 0.0)})
         for name in ("norm", "layernorm", "rope", "activation", "gelu", "add", "embedding")
     ),
 )  # fmt: skip
 SERVING = (
-    Problem("GEMM bf16", "llmservingsim", ("gemm", "fp16"), _serving_layers(_compute("bf16")), _GEMM3),
+    Problem("GEMM bf16", "llmservingsim", ("gemm", "fp16"), _serving_layers(_compute("bf16")), c.GEMM_TIMED),
     *(
         Problem(name, "llmservingsim", ("vector", name), _serving_layers(_is_vector(name)),
-                vector_own("launch_s", "bandwidth_share", *(("row_s",) if name == "embedding" else ())), _L2_VECTOR,
+                c.vector_own("launch_s", "bandwidth_share", *(("row_s",) if name == "embedding" else ())), c.L2_VECTOR,
                 seeds={"slots_per_element": 0.0, "row_clocks_per_element": 0.0, "l2_gain": 2.5, "l2_reach": 1.2})
         for name in ("norm", "rope", "activation", "embedding")
     ),
-    Problem("attention, prefill", "llmservingsim", ("prefill",), _serving(_is_prompt), PREFILL_OWN),
+    Problem("attention, prefill", "llmservingsim", ("prefill",), _serving(_is_prompt), c.PREFILL_OWN),
     Problem("attention, mixed", "llmservingsim", ("mixed",), _serving(_is_mixed),
-            (*pick(PREFILL_OWN, "launch_s", "unit_s"), *_MIXED_OWN),
+            (*c.pick(c.PREFILL_OWN, "launch_s", "unit_s"), *c.MIXED_OWN),
             seeds={"bandwidth_share": 0.6, "overlap": 2.5}),
     Problem("attention, decode", "llmservingsim", ("decode",), _serving(_is_decode),
-            (*pick(DECODE_OWN, "launch_s", "bandwidth_share", "l2_share"), *DECODE_KERNEL)),
+            c.pick(c.DECODE_OWN, "launch_s", "bandwidth_share", "l2_share")),
 )  # fmt: skip
 COMPASS = (
     Problem("GEMM fp16", "llmcompass", ("gemm", "fp16"), _compass("matmul"),
-            (*_GEMM3, Constant("tail_hidden", 0.0, 1.0, shared=False, floor=0.05)), seeds={"launch_s": 3e-5}),
+            (*c.GEMM_TIMED, Constant("tail_hidden", 0.0, 1.0, shared=False, floor=0.05)), seeds={"launch_s": 3e-5}),
     Problem("softmax", "llmcompass", ("vector", "softmax"), _compass("softmax"),
-            vector_own("launch_s", "bandwidth_share", "slots_per_element", "row_clocks_per_element"),
+            c.vector_own("launch_s", "bandwidth_share", "slots_per_element", "row_clocks_per_element"),
             seeds={**_HOST_VECTOR, "launch_s": 2e-5}),
     Problem("layernorm", "llmcompass", ("vector", "layernorm"), _compass("layernorm"),
-            vector_own("launch_s", "bandwidth_share", "slots_per_element"),
+            c.vector_own("launch_s", "bandwidth_share", "slots_per_element"),
             seeds={**_HOST_VECTOR, "launch_s": 4e-5, "row_clocks_per_element": 0.0}),
     Problem("gelu", "llmcompass", ("vector", "gelu"), _compass("gelu"),
-            vector_own("launch_s", "bandwidth_share", "slots_per_element"),
+            c.vector_own("launch_s", "bandwidth_share", "slots_per_element"),
             seeds={**_HOST_VECTOR, "launch_s": 3e-5, "slots_per_element": 100.0, "bandwidth_share": 0.9}),
 )  # fmt: skip
 PROBLEMS = (*SILICON, *VIDUR, *SERVING, *COMPASS)
-
-
-def with_own(problem: Problem, own: tuple[Constant, ...]) -> Problem:
-    """The same problem with other own constants and the shared ones as they are."""
-    return replace(problem, own=own, shared=())
 
 
 def errors_of(blocks: Iterable[Block]) -> NDArray[np.float64]:
