@@ -104,7 +104,8 @@ def _product_fixed_s(gpu: Gpu, launch: Launch) -> float:
     kernels = gpu.timing
     assert isinstance(kernels, GpuKernels)
     product = kernels.gemm["fp16"]
-    return max(product.launch + product.fill - launch.graph_floors.product, 0.0)
+    clock = gpu.clock or 0.0
+    return max(product.launch.at(clock) + product.fill.at(clock) - launch.graph_floors.product, 0.0)
 
 
 def _shortened(found: OperationCost, seconds: float, bound: Bound) -> OperationCost:
