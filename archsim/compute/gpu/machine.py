@@ -54,7 +54,7 @@ class Machine:
             return ""
         whose = f"constants of the {self.kernels.generation} generation"
         if not self.kernels.measured:
-            whose = f"no {self.kernels.generation} device was, medians of others stand in"
+            whose = f"no {self.kernels.generation} device was, constants of others stand in"
         return f"{self.gpu.name} is not calibrated: {whose}"
 
     @cached_property
