@@ -11,6 +11,7 @@ from archsim.config import load, load_model, load_system
 from archsim.config.schemas.launch import Launch
 from archsim.config.schemas.system import System
 from archsim.cost.evaluation import evaluate
+from archsim.errors import ConfigError
 from archsim.execution.costing import Costing
 from archsim.execution.launch import (
     ELEMENTWISE,
@@ -310,3 +311,21 @@ def test_activations_are_quantised_by_a_kernel_of_their_own_where_scales_come_at
     narrow, ready = gemm_s("nvfp4", 0.5625), gemm_s("nvfp4", 0.5625, "nvfp4")
     assert 1e-6 < narrow - ready < 10e-6
     assert gemm_s("bf16", 2.0) > static
+
+
+def test_whole_experts_on_groups_of_devices_are_the_same_weights() -> None:
+    """Expert parallelism moves the same bytes in all and takes about as long where weights bound the step."""
+    model = load_model("mixtral-8x7b")
+
+    def experts(groups: int) -> OperatorResult:
+        machine = load_system("hgx-h100", ("units.gpu.count=4", f"mapping.expert_parallel={groups}"))
+        report = evaluate(machine, model, 64, 256, 2)
+        return next(row for row in report.operators if (row.phase, row.name) == ("decode", "experts"))
+
+    sliced, pairs, whole = experts(1), experts(2), experts(4)
+    for grouped in (pairs, whole):
+        assert grouped.bytes == pytest.approx(sliced.bytes, rel=1e-6)
+        assert grouped.flop == pytest.approx(sliced.flop, rel=1e-6)
+        assert 0.7 * sliced.seconds < grouped.seconds < 1.05 * sliced.seconds
+    with pytest.raises(ConfigError, match="expert_parallel 3"):
+        load_system("hgx-h100", ("units.gpu.count=4", "mapping.expert_parallel=3"))

@@ -12,6 +12,7 @@ from archsim.config import load, load_system
 from archsim.config.presets import preset_names
 from archsim.errors import ConfigError
 from archsim.validation.serving_silicon import ServingSilicon, closed_loop
+from archsim.validation.silicon.recipes import recipe_of
 
 SAMPLE = Path(__file__).parent / "data" / "serving" / "silicon_llama_70b_vllm.csv"
 ROW = {
@@ -52,9 +53,9 @@ def test_requests_beyond_the_kv_cache_wait_outside() -> None:
 
 def test_rows_without_a_model_say_why() -> None:
     rows = [ROW | {"ttft_ms": "1", "tpot_ms": "1", name: value}
-            for name, value in (("pp_size", "2"), ("moe_ep_size", "8"), ("system", "tpu"))]  # fmt: skip
+            for name, value in (("pp_size", "2"), ("moe_ep_size", "3"), ("system", "tpu"))]  # fmt: skip
     _, reasons = ServingSilicon().predict(rows, SAMPLE.parent, {})
-    assert reasons == ["pipeline parallelism", "expert parallelism", "unknown system 'tpu'"]
+    assert reasons == ["pipeline parallelism", "3 groups of experts on 4 GPUs", "unknown system 'tpu'"]
 
 
 @pytest.mark.parametrize("name", preset_names("framework"))
@@ -68,3 +69,12 @@ def test_a_framework_record_serves_every_machine_with_kernels(name: str) -> None
     assert unit.launch.prefill_layer_overhead == record.prefill_layer_overhead
     with pytest.raises(ConfigError, match="no GPU timed by kernels"):
         load_system("dgx-a100", (f"framework={name}",))
+
+
+def test_expert_parallel_servers_have_the_gpus_they_ran_on() -> None:
+    row = ROW | {"model_path": "openai/gpt-oss-120b", "backend": "trtllm", "tp_size": "16"}
+    mislabelled = recipe_of(row | {"moe_tp_size": "4", "moe_ep_size": "4"})
+    assert (mislabelled.gpus, mislabelled.expert_groups) == (4, 4)
+    plain = recipe_of(row | {"tp_size": "4", "moe_tp_size": "1", "moe_ep_size": "4"})
+    assert (plain.gpus, plain.expert_groups) == (4, 4)
+    assert recipe_of(row | {"tp_size": "4", "moe_tp_size": "4"}).expert_groups == 1

@@ -273,6 +273,11 @@ class _Planner:
 
     def _shard(self, operator: Operator, unit: str) -> Operation:
         ways = self._system.units[unit].count // self._places.groups
+        groups = self._system.mapping.expert_parallel
+        if groups > 1 and self._model.experts is not None and operator.name in ("ffn_up", "ffn_gate", "ffn_down"):
+            share = shard(operator, ways // groups, self._model.key_value_heads, self._slips)
+            count = math.ceil(share.count / groups)  # whole experts, of those that this batch touches
+            return replace(share, count=count, flop=share.flop * count / share.count)
         return shard(operator, ways, self._model.key_value_heads, self._slips)
 
     def _work(self, operator: Operator, unit: str) -> Work:

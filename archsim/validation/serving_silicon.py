@@ -24,8 +24,13 @@ from archsim.validation.registry import KINDS
 from archsim.validation.silicon.recipes import Recipe, recipe_of
 
 Row = dict[str, str]
-SYSTEMS = {"a100_sxm": "hgx-a100", "h100_sxm": "hgx-h100", "h200_sxm": "hgx-h200", "b200_sxm": "hgx-b200",
-           "b300_sxm": "hgx-b300"}  # fmt: skip
+_DEVICE = "units.gpu.device={{use: gpu/{}}}"
+SYSTEMS: dict[str, tuple[str, tuple[str, ...]]] = {  # preset, and another device in it
+    "a100_sxm": ("hgx-a100", ()), "h100_sxm": ("hgx-h100", ()), "h200_sxm": ("hgx-h200", ()),
+    "b200_sxm": ("hgx-b200", ()), "b300_sxm": ("hgx-b300", ()), "h20_sxm": ("hgx-h100", (_DEVICE.format("h20-sxm"),)),
+    "gb200": ("hgx-b200", (_DEVICE.format("gb200"),)), "gb300": ("hgx-b200", (_DEVICE.format("gb300"),)),
+    "rtx_pro_6000_server": ("rtx-pro-6000-8", ()),
+}  # fmt: skip
 MODELS = {"meta-llama/Llama-3.1-70B": "llama3-70b", "openai/gpt-oss-120b": "gpt-oss-120b",
           "MiniMaxAI/MiniMax-M2.5": "minimax-m2.5", "meta-llama/Llama-3.1-8B": "llama3-8b"}  # fmt: skip
 FRAMEWORKS = {"vllm": "vllm", "trtllm": "tensorrt-llm", "sglang": "sglang"}
@@ -66,14 +71,16 @@ def server_of(row: Row) -> Server:
     """The server of one row."""
     recipe = recipe_of(row)
     return _server(
-        row["system"], int(row["tp_size"]), row["backend"], row["model_path"], row["precision"], recipe.kv_dtype
-    )
+        row["system"], row["backend"], row["model_path"], row["precision"],
+        recipe.gpus, recipe.expert_groups, recipe.kv_dtype,
+    )  # fmt: skip
 
 
 @cache
-def _server(gpu: str, count: int, backend: str, path: str, precision: str, kv_dtype: str) -> Server:
-    use = f"units.gpu.launch={{use: framework/{FRAMEWORKS[backend]}}}"
-    system = load_system(SYSTEMS[gpu], (f"units.gpu.count={count}", use))
+def _server(gpu: str, backend: str, path: str, precision: str, count: int, groups: int, kv_dtype: str) -> Server:
+    preset, own = SYSTEMS[gpu]
+    keys = (f"units.gpu.count={count}", f"mapping.expert_parallel={groups}", f"framework={FRAMEWORKS[backend]}")
+    system = load_system(preset, (*own, *keys))
     model = load_model(MODELS[path], _checkpoint(MODELS[path], precision, kv_dtype))
     return Server(system, model, StepTimes.of(system, model))
 
@@ -146,6 +153,6 @@ def unsupported(row: Row) -> str | None:
             return f"unknown {column} {row[column]!r}"
     if row["pp_size"] != "1":
         return "pipeline parallelism"
-    if row["moe_ep_size"] not in ("", "1"):
-        return "expert parallelism"
+    if int(row["tp_size"]) % int(row["moe_ep_size"] or 1):
+        return f"{row['moe_ep_size']} groups of experts on {row['tp_size']} GPUs"
     return None

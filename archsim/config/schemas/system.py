@@ -95,6 +95,11 @@ class Mapping(Config):
     prefill_attention: Name | None = Field(default=None, description="unit for prompt attention; none: main")
     decode_attention: Name | None = Field(default=None, description="unit for decode attention; none: main")
     data_parallel: int = Field(default=1, gt=0, description="groups of main devices that hold a copy of the model each")
+    expert_parallel: int = Field(
+        default=1,
+        gt=0,
+        description="groups that a model copy's devices form, each with its share of whole experts",
+    )
     attention_pipelining: Literal["none", "transfers", "full"] = Field(
         default="none",
         description="what overlaps with decode attention head by head: nothing, the transfers, or also qkv and output",
@@ -161,6 +166,12 @@ class System(Preset):
             raise ValueError(
                 f"found data_parallel {self.mapping.data_parallel}, which does not divide the "
                 f"{self.units[self.mapping.main].count} devices of {self.mapping.main!r}"
+            )
+        ways = self.units[self.mapping.main].count // self.mapping.data_parallel
+        if ways % self.mapping.expert_parallel:
+            raise ValueError(
+                f"found expert_parallel {self.mapping.expert_parallel}, which does not divide the {ways} devices of a "
+                "model copy"
             )
         return self
 

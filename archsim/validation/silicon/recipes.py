@@ -6,7 +6,7 @@ what a row does not say and its framework's defaults do not decide.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 ANY = 1 << 30
 
@@ -16,12 +16,16 @@ class Recipe:
     """Settings of a server.
 
     kv_dtype        of its cache
+    gpus            that share the model
+    expert_groups   of them, each with whole experts
     max_requests    that run together, whatever the number of clients
     batched_tokens  of one iteration
     wait_tokens, wait_steps  TensorRT-LLM's batch_wait_max_tokens_ratio (in tokens) and batch_wait_timeout_iters
     """
 
     kv_dtype: str
+    gpus: int
+    expert_groups: int = 1
     max_requests: int = ANY
     batched_tokens: int = 8192
     wait_tokens: int = 0
@@ -29,7 +33,17 @@ class Recipe:
 
 
 def recipe_of(row: dict[str, str]) -> Recipe:
-    """The settings of a row's server."""
+    """The settings of a row's server.
+
+    Where moe_tp_size and moe_ep_size are both above one, the source has taken the GPUs of expert-parallel servers for
+    moe_tp_size and multiplied: tp_size says 16 and 64 on nodes of eight, and TTFT and TPOT are those of servers with
+    moe_tp_size GPUs.
+    """
+    count, groups, wide = (int(row.get(name) or 1) for name in ("tp_size", "moe_ep_size", "moe_tp_size"))
+    return replace(_settings(row), gpus=wide if groups > 1 and wide > 1 else count, expert_groups=groups)
+
+
+def _settings(row: dict[str, str]) -> Recipe:
     gpu, model = row["system"], row["model_path"]
     blackwell = gpu.startswith(("b200", "b300", "gb200", "gb300"))
     tensorrt = row["backend"] == "trtllm"
@@ -37,14 +51,14 @@ def recipe_of(row: dict[str, str]) -> Recipe:
         # --kv-cache-dtype fp8 on Blackwell only. gptoss_fp4_h100*.sh: --max-num-seqs $CONC of a sweep from 4 to 64
         # clients, also where --max-concurrency says 512
         most = 64 if gpu == "h100_sxm" and not tensorrt else ANY
-        return Recipe("fp8" if blackwell else "bf16", most, 20_000 if tensorrt else 8192)
+        return Recipe("fp8" if blackwell else "bf16", 0, 1, most, 20_000 if tensorrt else 8192)
     if tensorrt:
         return _tensorrt_llama(row, blackwell)
     if "MiniMax" in model:
         # minimaxm2.5_*.sh: no --kv-cache-dtype in the first version (vLLM 0.15 to 0.17), fp8 later
-        return Recipe("bf16" if row["backend_version"].startswith(("0.15", "0.16", "0.17")) else "fp8")
+        return Recipe("bf16" if row["backend_version"].startswith(("0.15", "0.16", "0.17")) else "fp8", 0)
     # 70b_fp8_h100*.sh set fp8; the H100 row that fills its cache held as many requests as a bf16 cache has room for
-    return Recipe("bf16" if gpu == "h100_sxm" else "fp8")
+    return Recipe("bf16" if gpu == "h100_sxm" else "fp8", 0)
 
 
 def _tensorrt_llama(row: dict[str, str], blackwell: bool) -> Recipe:
@@ -54,4 +68,5 @@ def _tensorrt_llama(row: dict[str, str], blackwell: bool) -> Recipe:
     """
     tokens = 16_384 if blackwell and row["precision"] == "fp8" else 10_240
     short = row["input_len_tokens"] == row["output_len_tokens"] == "1024" and int(row["tp_size"]) < 8
-    return Recipe("fp8", ANY, tokens, round(0.9 * tokens), 20) if short else Recipe("fp8", ANY, tokens)
+    wait = (round(0.9 * tokens), 20) if short else (0, 0)
+    return Recipe("fp8", 0, 1, ANY, tokens, *wait)
