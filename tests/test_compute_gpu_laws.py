@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -20,9 +21,10 @@ from archsim.compute.gpu import (
     gpu_operator_seconds,
     gpu_operator_time,
 )
+from archsim.compute.gpu.machine import machine_of
 from archsim.config import load
 from archsim.config.presets import preset_names
-from archsim.errors import ConfigError
+from archsim.errors import ConfigError, UsageError
 
 BF16, FP8, FP4 = Operand("bf16"), Operand("fp8"), Operand("nvfp4")
 GEMMS = [Gemm(m, n, k) for m in (1, 17, 128, 1000, 8192) for n, k in ((512, 4096), (4096, 512), (8192, 8192))]
@@ -103,6 +105,34 @@ def test_every_preset_runs_what_it_has_units_for(name: str) -> None:
 def test_a_dtype_without_unit_is_an_error() -> None:
     with pytest.raises(ConfigError, match="fp8"):
         gpu_operator_time(gpu("a100-sxm-80gb"), Gemm(8, 64, 64, a=FP8, b=FP8, compute="fp8"))
+
+
+def test_unknown_dtypes_are_one_line() -> None:
+    with pytest.raises(UsageError, match="unknown dtype 'int7'"):
+        Operand("int7")
+    with pytest.raises(ConfigError, match="no GEMM path for int2"):
+        gpu_operator_time(gpu("a100-sxm-80gb"), Gemm(8, 64, 64, compute="int2"))
+
+
+@pytest.mark.parametrize("name", [*DEVICES, "t4", "v100", "mi210"])
+def test_a_long_matrix_times_a_vector_streams_its_weights_in_every_dtype(name: str) -> None:
+    """GEMV as the limit of GEMM: whatever multiplies, the weights' stream sets the time, and narrower is faster."""
+    device, times, moved = gpu(name), [], []
+    for dtype in ("fp32", "tf32", "bf16", "fp8", "int8", "nvfp4", "int4"):
+        if not machine_of(device).computes(dtype):
+            continue
+        operand = Operand(dtype)
+        found = gpu_operator_time(device, Gemm(1, 8192, 28672, a=operand, b=operand, compute=dtype))
+        stream_s = 8192 * 28672 * operand.bytes / device.memory_bandwidth
+        assert stream_s <= found.seconds < 3.5 * stream_s, dtype
+        assert found.limits_s["memory"] > 0.5 * found.seconds, dtype
+        times.append(found.seconds)
+        moved.append(found.dram_bytes)
+    assert all(later <= earlier * 1.02 for earlier, later in pairwise(moved))
+    assert times[-1] < times[0]
+    for weight, narrow in (("int8", 1.0), ("int4", 0.5)):  # weights alone
+        only = gpu_operator_time(device, Gemm(1, 8192, 28672, b=Operand(weight, slots=1.5), compute="bf16"))
+        assert only.dram_bytes == pytest.approx(8192 * 28672 * narrow, rel=0.01)
 
 
 def test_warm_weights_are_never_slower_and_copies_never_faster() -> None:

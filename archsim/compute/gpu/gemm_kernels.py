@@ -37,7 +37,8 @@ def block_seconds(shape: Any, device: Any, path: Any, bm: float, bn: float, k: f
     rows = min(bm, MMA_ROWS * math.ceil(shape["m"] / MMA_ROWS))
     columns = min(bn, MMA_ROWS * math.ceil(shape["n"] / MMA_ROWS))
     clock = device["clock_hz"]
-    tensor = 2.0 * bm * bn * k / (sm_flops * tile_efficiency)
+    multiplied = bm * bn if path["matrix_unit"] > 0.0 else rows * columns
+    tensor = 2.0 * multiplied * k / (sm_flops * tile_efficiency)
     operand = (rows * shape["a_bytes"] + columns * shape["b_bytes"]) * k / (path["operand_bytes_per_clock"] * clock)
     slots = columns * k * shape["b_slots"] + rows * k * shape["a_slots"]
     conversion = slots / (device["convert_lanes"] * clock)

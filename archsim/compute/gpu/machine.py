@@ -95,13 +95,17 @@ class Machine:
         """Whether the device has a matrix unit for `dtype`."""
         return any(name in self.gpu.peak_flops for name in _PEAKS.get(compute_name(dtype), ()))
 
+    def _has_matrix_unit(self, dtype: str) -> bool:
+        """fp32 is multiplied by the lanes, and so is tf32 on a device without a rate for it."""
+        return compute_name(dtype) != "fp32" and (dtype != "tf32" or "tf32" in self.gpu.peak_flops)
+
     def gemm(self, dtype: str, weights: str) -> Records:
         """The `GEMM_PATH` record for a compute dtype; `weights` fp16-w8 or fp16-w4 asks for a weight-only kernel."""
         return self._made(f"gemm {dtype} {weights}", lambda: self._gemm(compute_name(dtype), weights))
 
     def _gemm(self, dtype: str, weights: str) -> Records:
         there = {str(name): path for name, path in self.kernels.gemm.items()}
-        for name in (weights, *_PATHS[dtype]):
+        for name in (weights, *_PATHS.get(dtype, ())):
             if name in there:
                 return self._record(records.GEMM_PATH, there[name], dtype)
         raise ConfigError(f"gpu-kernels {self.kernels.name} has no GEMM path for {dtype}", key="gemm")
@@ -136,6 +140,7 @@ class Machine:
 
     def _record(self, dtype: np.dtype[np.void], config: BaseModel, compute: str | None) -> Records:
         values: dict[str, Any] = {**dict(config), "peak_flops": self.peak_flops(compute) if compute else 0.0}
+        values["matrix_unit"] = float(compute is not None and self._has_matrix_unit(compute))
         clock = self.gpu.clock or 0.0
         values = {name: value.at(clock) if hasattr(value, "at") else value for name, value in values.items()}
         times = {f"{name}_s": value for name, value in values.items()}

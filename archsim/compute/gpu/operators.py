@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from archsim.config.schemas.gpu_library import VectorName
+from archsim.errors import UsageError, unknown_name
 
 L2 = Literal["cold", "warm"]
 
@@ -35,6 +36,10 @@ class Operand:
     group: int = 0
     scale_bytes: float = 0.0
     slots: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.dtype not in STORED_BITS:
+            raise UsageError(unknown_name("dtype", self.dtype, STORED_BITS))
 
     @property
     def bytes(self) -> float:

@@ -38,6 +38,7 @@ GEMM_SHAPE = record_type((
 ))  # fmt: skip
 
 GEMM_PATH = record_type((
+    "matrix_unit",  # 1: whole tiles are multiplied, padding too; 0: by lanes, which skip rows that are not there
     "peak_flops", "launch_s", "tensor_share", "bandwidth_share", "l2_share", "fill_s", "cold_s", "overlap",
     "tail_hidden", "tile_slope", "largest_tile", "operand_bytes_per_clock", "l2_bytes_per_clock", "split_s",
     "split_depth", "largest_split", "write_factor", "quantise_s", "quantise_row_s", "quantise_bandwidth_share",
