@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from archsim.config import load
+from archsim.memory.dram.apart import paced, run_paced
 from archsim.memory.dram.collected import Collected
 from archsim.memory.dram.controller import Controller
 from archsim.memory.dram.engine import Engine, Setup, prepare
@@ -92,6 +93,31 @@ def test_random_streams_and_controllers(part: int) -> None:
     for seed in range(30 * part, 30 * part + 30):
         setup, stream, requests, chunk = drawn(seed)
         both(setup, stream, requests=requests, trace=seed % 5 == 0, chunk=chunk)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_channels_that_never_wait_for_each_other_are_simulated_apart(device: str, channels: int) -> None:
+    """Requests with times, and a gap: the same answers, latencies and end ticks as in one engine."""
+    rng = np.random.default_rng(channels)
+    n, used = 4000, 0
+    for spread in (0, 3, 12, 40, 300):
+        times = np.cumsum(rng.integers(0, spread + 1, n)) if spread % 2 == 0 else None
+        writes = (rng.random(n) < 0.2).astype(np.int64)
+        stream = from_arrays(rng.integers(0, 1 << 20, n) * 64, writes, times)
+        policy = ("open", "closed1")[spread % 3 == 0]
+        controller = Controller(
+            channels=channels, wrap_addresses=True, row_policy=policy, gap_ticks=2.5 * spread if times is None else 0.0
+        )  # fmt: skip
+        setup = prepare(load("memory", device), controller)
+        assert paced(setup, stream)
+        apart = run_paced(setup, stream.chunks(777), explain=False, requests=True)
+        together = outcome(Engine(setup, requests=True, fast=False).run(stream.chunks()))
+        assert apart is None or outcome(apart[0]) == together
+        used += apart is not None
+        fast = outcome(Engine(setup, requests=True).run(stream.chunks(777)))
+        assert fast == together
+    assert 1 <= used < 5  # dense streams fill the queues
 
 
 @pytest.mark.parametrize("device", ["ddr4-3200", "ddr5-4800", "gddr6-14000", "hbm2-2000", "hbm3-6400", "lpddr5-6400"])

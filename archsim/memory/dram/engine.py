@@ -182,6 +182,7 @@ class Engine:
         }
         bare = self.fast and not trace and c.close_after == 0
         features[lay.M_PACED] = bare and (c.max_outstanding_reads == 1 or c.gap_ticks > 0)
+        self._bare, self._paced = bare, features[lay.M_PACED]
         features[lay.M_FAST] = (
             bare and self.channels == 1 and not (c.max_outstanding_reads or c.gap_ticks) and c.read_queue > 1
         )
@@ -278,14 +279,29 @@ class Engine:
     def run(self, chunks: Iterable[Chunk]) -> Collected:
         """Feed all chunks (at most CHUNK requests each), then run until everything is served."""
         for chunk in chunks:
-            self._feed(chunk)
+            self.feed(chunk)
+        self.serve_all()
+        return self.finish()
+
+    @property
+    def blocked(self) -> bool:
+        """Was a request ever refused by a full queue?"""
+        return bool(self.state[lay.G_BLOCKED])
+
+    def serve_all(self) -> tuple[int, int]:
+        """No more requests: run until everything is served. Returns the last tick and the tick of the last data."""
         self.state[lay.G_FINAL] = 1
         self.state[lay.G_CHUNK0] = self.state[lay.G_CHUNK1]
         self._advance(_EMPTY, _EMPTY, _EMPTY)
-        self._finish()
-        return self.collected
+        return int(self.state[lay.G_FINISH]), int(self.state[lay.G_END])
 
-    def _feed(self, chunk: Chunk) -> None:
+    def go_on(self, last: int, end: int) -> None:
+        """After `serve_all`: channels simulated elsewhere end later."""
+        self.state[lay.G_FINISH], self.state[lay.G_END], self.state[lay.G_DRAINED] = last, end, self.channels
+        self._advance(_EMPTY, _EMPTY, _EMPTY)
+
+    def feed(self, chunk: Chunk) -> None:
+        """Offer the requests of a chunk."""
         s, n = self.state, chunk.addresses.size
         locations = np.empty(n, np.int64)
         decoder = self.setup.decoder
@@ -294,8 +310,9 @@ class Engine:
             locations &= ~(np.int64(0xFF) << lay.LOC_CHANNEL)
         s[lay.G_CHUNK0] = s[lay.G_CHUNK1]
         s[lay.G_CHUNK1] += n
-        mode = int(s[lay.G_MODE]) & ~lay.M_TIMED
-        s[lay.G_MODE] = mode | (lay.M_TIMED if chunk.times is not None else 0)
+        mode = int(s[lay.G_MODE]) & ~(lay.M_TIMED | lay.M_PACED)
+        paced = self._paced or (self._bare and chunk.times is not None)
+        s[lay.G_MODE] = mode | (lay.M_TIMED if chunk.times is not None else 0) | (lay.M_PACED if paced else 0)
         self.collected.n_requests += n
         self.collected.n_writes += int(chunk.writes.sum())
         self._advance(locations, chunk.addresses, _EMPTY if chunk.times is None else chunk.times)
@@ -358,7 +375,8 @@ class Engine:
             latencies = s[s[lay.G_LATENCIES] : s[lay.G_LATENCIES] + s[lay.G_LATENCIES_N]]
             c.reads.add(latencies, np.repeat(times, outputs))
 
-    def _finish(self) -> None:
+    def finish(self) -> Collected:
+        """What the run leaves behind."""
         self._account()
         s, c = self.state, self.collected
         c.end, c.forwarded, c.merged = int(s[lay.G_END]), int(s[lay.G_FORWARDED]), int(s[lay.G_MERGED])
@@ -371,6 +389,7 @@ class Engine:
             still = s[o + lay.H_OPEN : o + lay.H_OPEN + 8] > 0
             c.open_ticks += int(s[o + lay.H_BUSY : o + lay.H_BUSY + 8].sum())
             c.open_ticks += int(np.maximum(c.end - s[o + lay.H_SINCE : o + lay.H_SINCE + 8], 0)[still].sum())
+        return c
 
 
 def entry_of(mode: int) -> Callable[..., int]:

@@ -37,6 +37,7 @@ G_OUT, G_OUT_N, G_OUT2, G_TRACE_AT, G_TRACE_N, G_TRACE_CAP, G_ADDR_SHIFT, G_FAN2
 G_ERROR, G_FIFO_MASK, G_MINUS_1, G_TWO, G_THREE, G_PRE_ACT, G_ACT_RD, G_HIT_RETRY, G_HIT_PAUSE = range(48, 57)
 G_LOOK_AT, G_CREDIT, G_PAUSE, G_PERIOD, G_RUN_END, G_RUN_START, G_STEP = range(57, 64)  # see recall_kernels
 G_ROWS = 64  # (N_COMMANDS + 1) first rule of each command in G_TABLE
+G_BLOCKED = 79  # a request was refused by a full queue
 G_EXTRA = 80  # (N_COMMANDS + 1) first row of each command in G_XTABLE
 G_FROM_T, G_FROM_N, G_FROM_OUT, G_FROM_END, G_FROM_FINISH, G_FROM_OUTSTANDING = range(94, 100)
 G_FROM_CHUNK, G_FROM_REF, G_FROM_MERGED, G_FROM = range(100, 104)

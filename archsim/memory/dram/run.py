@@ -11,15 +11,14 @@ import numpy as np
 
 from archsim.errors import InputError
 from archsim.memory.dram import layout_kernels as lay
+from archsim.memory.dram.apart import paced, run_independent, run_paced
 from archsim.memory.dram.collected import Collected
 from archsim.memory.dram.energy import Activity, run_energy_j
 from archsim.memory.dram.engine import Engine, Setup, prepare
 from archsim.memory.dram.geometry import peak_bandwidth_bytes_per_s
 from archsim.memory.dram.mapping import resolve_layout
-from archsim.memory.dram.mapping_kernels import decode
 from archsim.memory.dram.result import CommandTrace, MemoryResult, RequestTrace, latency_of
-from archsim.memory.dram.stack import Stack, Stacks
-from archsim.memory.dram.stack import shares as shares_of
+from archsim.memory.dram.stack import Stacks
 from archsim.memory.dram.streams import Chunk, Stream, Target, make_stream
 
 if TYPE_CHECKING:
@@ -45,9 +44,13 @@ def run_stream(
     if isinstance(stream, str):
         layout = resolve_layout(controller.mapping, setup.geometry)
         stream = make_stream(stream, Target(setup.geometry, layout), parameters)
-    chunks = _watched(setup, stream, advance)
-    if controller.independent_channels and controller.channels > 1:
-        collected, shares = _run_apart(setup, chunks, explain=explain, trace=trace, requests=requests)
+    chunks, outcome = _watched(setup, stream, advance), None
+    if controller.channels > 1 and controller.independent_channels:
+        outcome = run_independent(setup, chunks, explain=explain, trace=trace, requests=requests)
+    elif paced(setup, stream) and not trace:
+        outcome = run_paced(setup, _watched(setup, stream, advance), explain=explain, requests=requests)
+    if outcome is not None:
+        collected, shares = outcome
     else:
         with ThreadPoolExecutor() as pool:
             stacks = Stacks(setup, controller.channels, pool) if explain else None
@@ -72,46 +75,6 @@ def _watched(setup: Setup, stream: Stream, advance: Advance | None) -> Iterator[
         done += chunk.addresses.size
         if advance is not None:
             advance(done)
-
-
-def _run_apart(
-    setup: Setup, chunks: Iterator[Chunk], *, explain: bool, trace: bool, requests: bool
-) -> tuple[Collected, dict[str, float]]:
-    """Every channel with a front end of its own, on its own thread; the stream is split by channel and kept."""
-    n = setup.controller.channels
-    parts: list[list[Chunk]] = [[] for _ in range(n)]
-    numbers: list[list[np.ndarray[Any, Any]]] = [[] for _ in range(n)]
-    first, decoder = 0, setup.decoder
-    for chunk in chunks:
-        location = np.empty(chunk.addresses.size, np.int64)
-        decode(chunk.addresses, chunk.writes, decoder.slices, decoder.divide_channels, decoder.tx_bits, location)
-        channel = (location >> lay.LOC_CHANNEL) & 0xFF
-        for k in range(n):
-            own = np.flatnonzero(channel == k)
-            if own.size:
-                times = None if chunk.times is None else chunk.times[own]
-                parts[k].append(Chunk(chunk.addresses[own], chunk.writes[own], times))
-                numbers[k].append(own + first)
-        first += chunk.addresses.size
-    stacks = [Stack(setup) for _ in range(n)] if explain else []
-
-    def one(k: int) -> Collected:
-        engine = Engine(
-            setup, trace=trace or explain, requests=requests, channels=1, number=k,
-            on_commands=stacks[k].add if stacks else None, keep=trace,
-        )  # fmt: skip
-        return engine.run(iter(parts[k]))
-
-    with ThreadPoolExecutor() as pool:
-        done = list(pool.map(one, range(n)))
-    for collected, own_numbers in zip(done, numbers, strict=True):
-        if requests and own_numbers:
-            whole = np.concatenate(own_numbers)
-            collected.requests = [np.stack((whole[b[:, 0]], b[:, 1]), axis=1) for b in collected.requests]
-    total = Collected()
-    for collected in done:
-        total.add(collected)
-    return total, shares_of(stacks, total.end) if stacks else {}
 
 
 def answers(

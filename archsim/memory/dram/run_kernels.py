@@ -117,15 +117,18 @@ def _paced(gap: float, i: int) -> int:
 
 
 @inner
-def _next_offer(s: Array, gap: float, i: int, t: int, m: int) -> int:
+def _next_offer(s: Array, gap: float, i: int, t: int, times: Array, m: int) -> int:
     """The earliest clock at which request `i` + 1 may be offered, when `i` is offered at `t`."""
+    if m & lay.M_PACED == 0:
+        return t
+    if s[lay.G_LIMIT] == 1:
+        return lay.INF
     before = t
-    if m & lay.M_PACED:
-        if s[lay.G_LIMIT] == 1:
-            before = lay.INF
-        else:
-            before = _paced(gap, i + 1)
-    return int(before)
+    if gap > 0.0:
+        before = _paced(gap, i + 1)
+    if m & lay.M_TIMED and i + 1 < s[lay.G_CHUNK1]:
+        before = max(before, times[(i + 1 - s[lay.G_CHUNK0]) & lay.AT])
+    return before
 
 
 @inner
@@ -177,8 +180,9 @@ def _offer(s: Array, locations: Array, addresses: Array, times: Array, gap: floa
         if behind(s, o, t):
             _set_goal(s, o, t, CATCH_UP)
             break
-        refused = _accept(s, o, i, location, addresses[at], t, _next_offer(s, gap, i, t, m), m)
+        refused = _accept(s, o, i, location, addresses[at], t, _next_offer(s, gap, i, t, times, m), m)
         if refused >= 0:
+            s[lay.G_BLOCKED] = 1
             _set_goal(s, o, NEVER, refused)
             break
         i += 1
