@@ -12,21 +12,12 @@ from numpy.typing import NDArray
 from archsim.errors import ConfigError, InfeasibleError
 from archsim.memory.dram import layout_kernels as lay
 from archsim.memory.dram.collected import Collected
+from archsim.memory.dram.entries import entry_of
 from archsim.memory.dram.geometry import Geometry, geometry
 from archsim.memory.dram.mapping import Decoder, compile_layout, resolve_layout
 from archsim.memory.dram.mapping_kernels import decode
 from archsim.memory.dram.roles import EngineTables, engine_tables
-from archsim.memory.dram.run_kernels import (
-    DONE,
-    FAILED,
-    FLUSH,
-    MORE,
-    advance,
-    advance_column_row,
-    advance_half_clock,
-    advance_plain,
-    advance_split,
-)
+from archsim.memory.dram.run_kernels import DONE, FAILED, FLUSH, MORE, advance
 from archsim.memory.tables.standard import CompiledDevice, compile_device
 
 if TYPE_CHECKING:
@@ -390,17 +381,6 @@ class Engine:
             c.open_ticks += int(s[o + lay.H_BUSY : o + lay.H_BUSY + 8].sum())
             c.open_ticks += int(np.maximum(c.end - s[o + lay.H_SINCE : o + lay.H_SINCE + 8], 0)[still].sum())
         return c
-
-
-def entry_of(mode: int) -> Callable[..., int]:
-    """The entry compiled for the features in `mode` (bits M_*), or the one for all."""
-    special = {
-        0: advance_plain,
-        lay.M_SPLIT: advance_split,
-        lay.M_DUAL | lay.M_DEEP: advance_column_row,
-        lay.M_DUAL | lay.M_HALF | lay.M_DEEP: advance_half_clock,
-    }
-    return special.get(mode & ~lay.M_ANY, advance)
 
 
 def _aligned(size: int, zeros: int) -> Array:
