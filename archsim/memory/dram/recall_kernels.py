@@ -21,13 +21,19 @@ from archsim.memory.dram.snapshot_kernels import read_state, write_state
 from archsim.memory.tables.jit_kernels import inner, outlined
 
 Array = NDArray[np.int64]
-_LONGEST_EDGE, _FIRST_PAUSE, _LONGEST_PAUSE, _MOST_CREDIT = 1024, 64, 1 << 12, 256
+_LONGEST_EDGE, _FIRST_PAUSE, _COSTLY_PAUSE, _LONGEST_PAUSE, _MOST_CREDIT = 1024, 64, 1 << 11, 1 << 14, 256
 
 
 @inner
 def _flip_of(s: Array, location: int) -> int:
     """The part of a request's bank number in which banks are alike: states that differ in it only are one node."""
     return int((location >> lay.LOC_BANK) & s[lay.G_FLIP_MASK])
+
+
+@inner
+def _price(words: int) -> int:
+    """Of a new node, in credit: about a sixteenth of the requests that could be served in the time it takes."""
+    return 3 + (words >> 7)
 
 
 @outlined
@@ -53,7 +59,7 @@ def _node(s: Array, start: int, end: int) -> int:
     s[node + lay.N_HASH], s[node + lay.N_WORDS], s[node + lay.N_EDGE] = h, end - start, 0
     s[node + lay.N_NEXT], s[bucket] = s[bucket], node
     s[lay.G_TOP] = end
-    s[lay.G_CREDIT] -= 1
+    s[lay.G_CREDIT] -= _price(end - start)
     return int(node)
 
 
@@ -310,7 +316,7 @@ def _arrive(s: Array, node: int, before: int, t: int, location: int, m: int) -> 
 @outlined
 def _pause(s: Array) -> None:
     """Nothing was found for a while: look again later, each time later."""
-    s[lay.G_FROM], s[lay.G_CREDIT] = 0, max(s[lay.G_CREDIT], 8)
+    s[lay.G_FROM], s[lay.G_CREDIT] = 0, max(s[lay.G_CREDIT], 2 * _price(s[lay.G_STATE_WORDS]))
     s[lay.G_LOOK_AT] = s[lay.G_NEXT] + s[lay.G_PAUSE]
     s[lay.G_PAUSE] = min(_LONGEST_PAUSE, 2 * s[lay.G_PAUSE])
 
@@ -338,6 +344,7 @@ def _ready(s: Array, number: int, locations: Array) -> bool:
         s[lay.G_FROM], s[lay.G_LOOK_AT] = 0, end
         return False
     if s[lay.G_CREDIT] <= 0:
+        s[lay.G_PAUSE] = max(s[lay.G_PAUSE], _COSTLY_PAUSE)
         _pause(s)
         return False
     if (number < s[lay.G_RUN_START] or number > s[lay.G_RUN_END]) and not find_run(s, locations, number):
