@@ -3,9 +3,9 @@
     python scripts/fit_serving.py REFERENCE_DIR [--write] [--only NAME ...] [--skew MODEL=VALUE ...]
 
 REFERENCE_DIR is the folder with serving.csv. One set of constants a framework, for all its models and GPUs, fitted on
-every other row to the mean absolute error of TPOT and, with half the weight, TTFT; printed with the error on the rows
-left over, and on every GPU and every model when it is left out of the fit. --write puts constants and record into
-hwconfigs/framework. --skew tries another skew of a model's experts first.
+every other row (of servers without expert parallelism) to the mean absolute error of TPOT and, with half the weight,
+TTFT. Printed with the error on the rows left over, and on every GPU and every model when it is left out of the fit.
+--write puts constants and record into hwconfigs/framework. --skew tries another skew of a model's experts first.
 """
 
 from __future__ import annotations
@@ -163,8 +163,9 @@ def left_out(measured: Measured, launch: Launch, key: Callable[[silicon.Row], st
 
 
 def half(measured: Measured) -> NDArray[np.bool_]:
-    """Every other row, in the order of the file."""
-    return np.arange(len(measured.rows)) % 2 == 0
+    """Every other row of the servers without expert parallelism, in the order of the file."""
+    plain = np.array([recipe_of(row).expert_groups == 1 for row in measured.rows])
+    return plain & (np.cumsum(plain) % 2 == 1)
 
 
 def model_name(row: silicon.Row) -> str:

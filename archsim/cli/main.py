@@ -24,6 +24,7 @@ COMMANDS = {
     "compare": ("compare:compare", "One workload on several machines, side by side."),
     "plan": ("plan:plan", "Search the fastest parallel plan of WORKLOAD over the devices of SYSTEM."),
     "serve": ("serve:serve", "Simulate a request trace on a machine under a serving policy."),
+    "clients": ("clients:clients", "TTFT, TPOT and throughput that a constant number of clients get."),
     "capacity": ("capacity:capacity", "Highest request rate that meets a service level objective."),
     "place": ("place:place", "Share devices out between prefill and decode instances."),
     "explore": ("explore:explore", "Sweep or search a design space; resumable, in parallel."),

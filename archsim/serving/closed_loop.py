@@ -19,6 +19,7 @@ from archsim.execution.step import Step, simulate_pass
 from archsim.mapping.shard import ATTENTION
 
 Array = NDArray[np.float64]
+Counts = NDArray[np.int64]
 BATCHES = (1, 2, 4, 8, 16, 32, 48, 64, 96, 128, 256, 512)
 CONTEXTS = (1, 512, 2048, 8192, 16384)
 TOKENS = (1, 4, 8, 16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 1024, 2048, 4096, 8192, 16384, 20480)
@@ -83,15 +84,19 @@ class Limits:
 
 @dataclass(frozen=True)
 class Loop:
-    """Times of every request, seconds; `full_s`: in which the cache was too full for a request that waited."""
+    """Times of every request, seconds.
+
+    full_s  in which the cache was too full for a request that waited; end_s: when the last request ended
+    """
 
     ttft_s: Array
     tpot_s: Array
     full_s: float
+    end_s: float
 
 
 def run_closed_loop(
-    times: StepTimes, launch: Launch, layers: int, clients: int, prompts: Array, outputs: Array, limits: Limits
+    times: StepTimes, launch: Launch, layers: int, clients: int, prompts: Counts, outputs: Counts, limits: Limits
 ) -> Loop:
     """Serve requests of `prompts` and `outputs` tokens (the first of which comes with the prompt), `clients` at a time.
 
@@ -114,4 +119,4 @@ def run_closed_loop(
     full_s = kernels.closed_loop(clients, asked, when, times.tables(), host, bounds)
     first, end = when[:, kernels.FIRST], when[:, kernels.END]
     tpot_s = (end - first) / (np.maximum(outputs, 2) - 1)
-    return Loop(first - when[:, kernels.SENT], tpot_s, full_s)
+    return Loop(first - when[:, kernels.SENT], tpot_s, full_s, float(end.max()))

@@ -12,16 +12,15 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from archsim.config import load_model, load_system
 from archsim.config.schemas.launch import Launch
 from archsim.config.schemas.model import Model
 from archsim.config.schemas.system import System
-from archsim.errors import ArchsimError, InfeasibleError
+from archsim.errors import ArchsimError
+from archsim.serving.clients import cache_tokens, launch_of, spread_lengths
 from archsim.serving.closed_loop import Limits, Loop, StepTimes, run_closed_loop
 from archsim.validation.registry import KINDS
-from archsim.validation.silicon.recipes import Recipe, recipe_of
+from archsim.validation.silicon.recipes import recipe_of
 
 Row = dict[str, str]
 _DEVICE = "units.gpu.device={{use: gpu/{}}}"
@@ -51,20 +50,7 @@ class Server:
     @property
     def launch(self) -> Launch:
         """The framework's record."""
-        unit = self.system.units["gpu"]
-        assert unit.type == "gpu"
-        return unit.launch
-
-    def cache_tokens(self, tokens: int) -> int:
-        """Tokens of requests as long as `tokens` whose keys and values fit. Raises InfeasibleError where none do."""
-        unit, server = self.system.units["gpu"], self.launch.server
-        assert unit.type == "gpu"
-        room = (server.memory_share * unit.device.memory_capacity - server.reserved_memory) * unit.count
-        copies = max(1.0, unit.count / self.model.key_value_heads)
-        found = int((room - self.model.weight_bytes) / (self.model.kv_bytes(tokens) * copies / tokens))
-        if found < tokens:
-            raise InfeasibleError(f"{unit.count} x {unit.device.name} cannot hold {self.model.name} and a request")
-        return found
+        return launch_of(self.system)
 
 
 def server_of(row: Row) -> Server:
@@ -96,21 +82,16 @@ def _checkpoint(name: str, precision: str, kv_dtype: str) -> tuple[str, ...]:
 def closed_loop(row: Row, launch: Launch | None = None, server: Server | None = None) -> Loop:
     """The requests of one row, on its server under its framework's record, or on another one under another."""
     server, recipe = server or server_of(row), recipe_of(row)
-    slots = min(int(row["concurrency"]), recipe.max_requests)
-    prompts, outputs = (_lengths(int(row[name]), REQUESTS_PER_CLIENT * slots, stream)
-                        for stream, name in enumerate(("input_len_tokens", "output_len_tokens")))  # fmt: skip
-    longest = int(row["input_len_tokens"]) + int(row["output_len_tokens"])
-    limits = _limits(recipe, slots, server.cache_tokens(longest))
+    clients = int(row["concurrency"])
+    slots = min(clients, recipe.max_requests)
+    nominal = [int(row[name]) for name in ("input_len_tokens", "output_len_tokens")]
+    prompts, outputs = (
+        spread_lengths(tokens, SHORTEST, REQUESTS_PER_CLIENT * slots, SEED, i) for i, tokens in enumerate(nominal)
+    )
+    room = cache_tokens(server.system, server.model, sum(nominal))
+    limits = Limits(slots, room, recipe.batched_tokens, recipe.wait_tokens, recipe.wait_steps)
     how = launch or server.launch
-    return run_closed_loop(server.times, how, server.model.layers, int(row["concurrency"]), prompts, outputs, limits)
-
-
-def _limits(recipe: Recipe, slots: int, cache_tokens: int) -> Limits:
-    return Limits(slots, cache_tokens, recipe.batched_tokens, recipe.wait_tokens, recipe.wait_steps)
-
-
-def _lengths(nominal: int, count: int, stream: int) -> np.ndarray:
-    return np.random.default_rng((SEED, stream)).integers(int(SHORTEST * nominal), nominal + 1, count)
+    return run_closed_loop(server.times, how, server.model.layers, clients, prompts, outputs, limits)
 
 
 @KINDS.register("serving-silicon")
