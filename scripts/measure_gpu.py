@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Measure one NVIDIA GPU with PyTorch and write the CSV files that `archsim validate` and scripts/fit_gpu.py read.
+"""Measure one NVIDIA GPU with PyTorch and write CSV files for `archsim validate` and scripts/fit_own_gpu.py.
 
     python measure_gpu.py OUT [--only gemm,moe] [--gpu-name h100_sxm] [--l2 cold|warm] [--quick] [--dry-run]
 
@@ -435,7 +435,7 @@ def write_manifest(out: Path, source: str) -> None:
     lines = ["name: measured", f"source: {source}", "datasets:"]
     for kind, file in MANIFEST:
         if (out / f"{file}.csv").is_file():
-            truth = TIME_COLUMN.get(file) or COLUMNS[file][-1]
+            truth = TIME_COLUMN.get(file) or "latency_ms"  # archsim converts the table's unit
             lines.append(f"  - {{kind: {kind}, results: {file}.csv, truth: [{truth}]}}")
     write_whole(out / "manifest.yaml", "\n".join(lines) + "\n")
 

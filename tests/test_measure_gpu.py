@@ -14,7 +14,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from archsim.compute.gpu import gpu_operator_seconds
+from archsim.config import load
+from archsim.validation.framework import validate
 from archsim.validation.manifest import read_manifest, result_files
+from archsim.validation.silicon.rows import gemm_of
 
 SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "measure_gpu.py"
 REFERENCE = {  # our file -> the reference file whose columns it must have
@@ -66,8 +70,40 @@ def test_the_folder_is_one_that_validate_reads(dry: Path) -> None:
     manifest = read_manifest(dry)
     assert "dry run" in manifest.source
     for dataset in manifest.datasets:
-        for path in result_files(manifest, dataset):
-            assert set(dataset.truth) <= set(rows(path)[0])
+        assert all(rows(path) for path in result_files(manifest, dataset))
+
+
+def test_validate_understands_every_row(dry: Path) -> None:
+    """Precisions, shapes and units are those that the kinds read: no row is skipped, all are predicted."""
+    for dataset in validate([dry]).datasets:
+        assert not dataset.skipped, dataset.reasons
+        assert all(column.rows == dataset.rows for column in dataset.columns.values())
+
+
+def test_own_measurements_become_a_calibration_record(tmp_path: Path) -> None:
+    """Times of a GPU with other constants: the fit finds them again, and its record predicts that GPU's times."""
+    assert run(tmp_path, "--gpu-name", "h100_sxm", "--only", "gemm").returncode == 0
+    other = ("timing.gemm.fp16.launch=3 us", "timing.gemm.fp16.tensor_share=0.6",
+             "timing.gemm.fp16.bandwidth_share=0.7")  # fmt: skip
+    truth = load("gpu", "h100-sxm", other)
+    table = [row for row in rows(tmp_path / "gemm.csv") if row["gemm_dtype"] == "bfloat16"]
+    operators = [gemm_of(row) for row in table]
+    for row, seconds in zip(table, gpu_operator_seconds(truth, list(operators)), strict=True):
+        row["latency_ms"] = repr(float(seconds) * 1e3)
+    with (tmp_path / "gemm.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(table[0]))
+        writer.writeheader()
+        writer.writerows(table)
+    fit = runpy.run_path(str(SCRIPT.with_name("fit_own_gpu.py")))["main"]
+    record = tmp_path / "own.yaml"
+    assert fit([str(tmp_path), "--record", str(record)]) == 0
+    own = load("gpu", "h100-sxm", (f"timing={{use: gpu-kernels/{record}}}",))
+    assert own.timing.calibration.data_set == "dry-run"
+    assert own.timing.calibration.rows == {"gemm-fp16": len(table)}
+    found = gpu_operator_seconds(own, list(operators))
+    errors = [abs(ours / (float(row["latency_ms"]) * 1e-3) - 1) for ours, row in zip(found, table, strict=True)]
+    assert sum(errors) / len(errors) < 0.03
+    assert fit([str(tmp_path / "nowhere")]) == 4
 
 
 def test_a_stopped_run_goes_on_where_it_ended(dry: Path, tmp_path: Path) -> None:

@@ -103,10 +103,16 @@ def _table(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def _measurements(folder: Path, topic: str, name: str, own_name: str = "") -> list[dict[str, str]]:
+    """A table of the reference data, or the one of the same columns that scripts/measure_gpu.py left in `folder`."""
+    reference = folder / topic / name
+    return _table(reference if reference.is_file() else folder / (own_name or name))
+
+
 def _silicon(file: str, convert: Callable[[dict[str, str]], GpuOperator], keep: Callable[[Any], bool]) -> Any:
     def samples(folder: Path) -> list[Sample]:
         found = []
-        for row in _table(folder / "gpu_silicon" / file):
+        for row in _measurements(folder, "gpu_silicon", file):
             operator = convert(row)
             if keep(operator):
                 found.append(Sample(device_of(row["gpu"]), operator, float(row["latency_ms"]) * 1e-3))
@@ -130,7 +136,7 @@ def _layers(keep: Callable[[GpuOperator], bool]) -> Callable[[Path], list[Sample
 
 def _serving(keep: Callable[[Attention], bool]) -> Callable[[Path], list[Sample]]:
     def samples(folder: Path) -> list[Sample]:
-        rows = _table(folder / "measured_llm" / "llmservingsim_v1_attention.csv")
+        rows = _measurements(folder, "measured_llm", "llmservingsim_v1_attention.csv", "attention_mixed.csv")
         found = [(row, measured.serving_attention(row)) for row in rows]
         return [
             Sample(device_of(row["device"]), op, float(row["time_us"]) * 1e-6, row["model"])
@@ -156,7 +162,7 @@ def _serving_layers(keep: Callable[[Any], bool]) -> Callable[[Path], list[Sample
 def _compass(name: str) -> Callable[[Path], list[Sample]]:
     def samples(folder: Path) -> list[Sample]:
         found = []
-        for row in _table(folder / "llmcompass" / f"measured_{name}.csv"):
+        for row in _measurements(folder, "llmcompass", f"measured_{name}.csv", f"{name}.csv"):
             seconds = float(row["latency_ms"]) * 1e-3 if name == "matmul" else float(row["latency_us"]) * 1e-6
             found.append(Sample(device_of(row["device"]), measured.compass_operator(name, row), seconds))
         return found
@@ -256,6 +262,12 @@ COMPASS = (
             seeds={**_HOST_VECTOR, "launch_s": 3e-5, "slots_per_element": 100.0, "bandwidth_share": 0.9}),
 )  # fmt: skip
 PROBLEMS = (*SILICON, *VIDUR, *SERVING, *COMPASS)
+# what scripts/measure_gpu.py measures: GEMM, attention, experts; mixed launches; vector operators
+MEASURED = (
+    *SILICON,
+    *(p for p in SERVING if p.section == ("mixed",)),
+    *(p for p in COMPASS if p.section[0] == "vector"),
+)
 
 
 def errors_of(blocks: Iterable[Block]) -> NDArray[np.float64]:

@@ -1,0 +1,125 @@
+"""Calibrate the GPU kernel model to one GPU that scripts/measure_gpu.py measured.
+
+    python scripts/fit_own_gpu.py OUT [--record FILE.yaml]
+
+OUT is the folder of the measurements. Only the constants of the device are fitted, those of all GPUs stay. Prints the
+error of every operator class before and after. FILE.yaml becomes a calibration record; a machine uses it by
+`--set "units.gpu.device.timing={use: gpu-kernels/./FILE.yaml}"`. A class with fewer than two rows a constant is left
+as it is.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ruamel.yaml import YAML
+
+from archsim.config.schemas.gpu_library import GpuKernels
+from archsim.errors import ArchsimError, InputError
+from archsim.validation.silicon.fit import Block, Constant, Fit, summary
+from archsim.validation.silicon.problems import MEASURED, Problem
+
+ROWS_A_CONSTANT = 2
+
+
+def facts(folder: Path) -> dict[str, Any]:
+    """metadata.json of the measurements. Raises InputError where there is none."""
+    path = folder / "metadata.json"
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: {error}; expected a folder that measure_gpu.py wrote") from None
+    return found
+
+
+def blocks_of(problem: Problem, folder: Path) -> list[Block]:
+    """The problem's rows in the folder, none where it has no such table."""
+    try:
+        return problem.blocks(folder)
+    except FileNotFoundError:
+        return []
+
+
+def calibrate(folder: Path) -> list[tuple[Problem, Block]]:
+    """Fit what the folder has rows for; the constants are left in the blocks."""
+    fitted = []
+    for problem in MEASURED:
+        for block in blocks_of(problem, folder):
+            before = summary(block.errors())
+            if block.rows.size < ROWS_A_CONSTANT * len(problem.own):
+                print(f"  {problem.name:20s} {block.rows.size:5d} rows  {before}  too few rows, left as it is")
+                continue
+            Fit([block], problem.own).search_widely(np.random.default_rng(0))
+            print(f"  {problem.name:20s} {block.rows.size:5d} rows  {before}  fitted {summary(block.errors())}")
+            fitted.append((problem, block))
+    return fitted
+
+
+def record(fitted: list[tuple[Problem, Block]], about: dict[str, Any]) -> dict[str, Any]:
+    """The calibration record of the fitted blocks."""
+    kernels = fitted[0][1].machine.kernels
+    assert isinstance(kernels, GpuKernels)
+    made = "" if about["measured"] else ", made-up times of a dry run"
+    document: dict[str, Any] = {
+        "kind": "gpu-kernels", "extends": kernels.generation, "name": f"{about['gpu'].replace('_', '-')}.own",
+        "description": f"{about['gpu']} as measured by measure_gpu.py{made}",
+        "sources": {"default": f"measure_gpu.py on {about['device']}, {about['date_utc'][:10]}{made}"},
+    }  # fmt: skip
+    rows, errors = {}, {}
+    for problem, block in fitted:
+        section = document
+        for key in problem.section:
+            section = section.setdefault(key, {})
+        for constant in problem.own:
+            section[constant.name.removesuffix("_s")] = _text(constant, constant.of(block))
+        label = "-".join(problem.section)
+        rows[label] = int(block.rows.size)
+        errors[label] = float(f"{100.0 * np.mean(np.abs(block.errors())):.3g}")
+    document["calibration"] = {
+        "data_set": "own" if about["measured"] else "dry-run",
+        "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(), "rows": rows, "mape_pct": errors,
+    }  # fmt: skip
+    return document
+
+
+def _text(constant: Constant, value: float) -> str | float:
+    if constant.clocks:
+        return f"{value * 1e-3:.6g} kclk"
+    if constant.name.endswith("_s"):
+        return f"{value * 1e6:.6g} us"
+    if constant.name.endswith("_bandwidth"):
+        return f"{value * 1e-9:.6g} GB/s"
+    return float(f"{value:.6g}")
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("measured", type=Path, help="folder that measure_gpu.py wrote")
+    parser.add_argument("--record", type=Path, help="write the calibration record to this file")
+    chosen = parser.parse_args(arguments)
+    try:
+        about = facts(chosen.measured)
+        print(f"{about['gpu']}: MAPE / bias / p95, per cent")
+        fitted = calibrate(chosen.measured)
+    except ArchsimError as error:
+        print(f"fit_own_gpu.py: {error}", file=sys.stderr)
+        return 4
+    if chosen.record is not None:
+        if not fitted:
+            print("fit_own_gpu.py: no operator class has enough rows for a record", file=sys.stderr)
+            return 1
+        yaml = YAML()
+        yaml.width = 4096
+        with chosen.record.open("w", encoding="utf-8") as file:
+            yaml.dump(record(fitted, about), file)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
