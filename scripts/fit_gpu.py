@@ -1,10 +1,11 @@
 """Fit the constants of the GPU kernel model to measured operators and print how well they carry over.
 
-    python scripts/fit_gpu.py REFERENCE_DIR [--write] [--only NAME ...] [--no-tables]
+    python scripts/fit_gpu.py REFERENCE_DIR [--write] [--only NAME ...] [--no-tables] [--ablate]
 
 REFERENCE_DIR holds gpu_silicon/, measured_llm/ and llmcompass/ (the tables that `archsim validate` reads). With
 --write the shared constants go to hwconfigs/gpu_kernels/common.yaml, each device's own to its calibration record,
-and their means to the generation's file.
+their medians to the file of its generation, and those of DRAM and L2 to hbm or gddr, by the kind of memory. Keys that
+no fit owns (tiles, what a library can do, vector kernels of 2025 on Hopper and Blackwell) stay as they are.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from ruamel.yaml import YAML
 from archsim.compute.gpu import gpu_operator_seconds
 from archsim.config.schemas.gpu_library import GpuKernels
 from archsim.validation.silicon.baselines import aic_rule_seconds, roofline_seconds
+from archsim.validation.silicon.constants import WITHOUT
 from archsim.validation.silicon.fit import Block, Constant, Fit, assign, summary, values
 from archsim.validation.silicon.predict import calibrated_gpu
 from archsim.validation.silicon.problems import PROBLEMS, SILICON, VIDUR, Problem, errors_of
@@ -143,6 +146,45 @@ def leave_one_device_out(problem: Problem, blocks: list[Block]) -> None:
         print(f"  {block.name:20s} {shown[0]} ({kin:14s})   {shown[1]}")
         for other, path in zip(blocks, kept, strict=True):
             other.path[:] = path
+
+
+def rows_left_out(problem: Problem, blocks: list[Block]) -> None:
+    """Every constant fitted on a random half of each device's rows and scored on the other half, both ways."""
+    halves = [np.random.default_rng(1).permutation(block.rows.size) < block.rows.size // 2 for block in blocks]
+    errors: dict[str, list[np.ndarray]] = defaultdict(list)
+    for side in (True, False):
+        training = [_part(block, half == side) for block, half in zip(blocks, halves, strict=True)]
+        Fit(training, (*problem.own, *problem.shared), step=0.12).search(40)
+        for block, half, trained in zip(blocks, halves, training, strict=True):
+            test = _part(block, half != side)
+            test.path[:] = trained.path
+            errors[block.name].append(test.errors())
+    shown = {name: np.concatenate(parts) for name, parts in errors.items()}
+    print(f"\n{problem.name}: fitted on half of the rows, scored on the other half (MAPE / bias / p95)")
+    for name, found in (*shown.items(), ("all", np.concatenate(list(shown.values())))):
+        print(f"  {name:20s} {summary(found)}")
+
+
+def _part(block: Block, chosen: np.ndarray) -> Block:
+    return replace(block, path=block.path.copy(), rows=block.rows[chosen], truth_s=block.truth_s[chosen])
+
+
+def without_each(problem: Problem, blocks: list[Block]) -> None:
+    """What each shared constant is worth: MAPE of all devices without it, everything else fitted again."""
+    kept = [block.path.copy() for block in blocks]
+    print(f"\n{problem.name}: without one shared constant (with all of them {_mape(blocks):.2f} %)")
+    for gone in problem.shared:
+        for block in blocks:
+            if gone.floor > 0 or gone.of(block) > 0:
+                gone.put(block, WITHOUT[gone.name])
+        Fit(blocks, [c for c in (*problem.own, *problem.shared) if c is not gone], step=0.12).search(40)
+        print(f"  {gone.name:26s} {_mape(blocks):6.2f} %")
+        for block, path in zip(blocks, kept, strict=True):
+            block.path[:] = path
+
+
+def _mape(blocks: list[Block]) -> float:
+    return 100.0 * float(np.mean(np.abs(errors_of(blocks))))
 
 
 def leave_one_model_out(problem: Problem, blocks: list[Block]) -> None:
@@ -288,6 +330,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--write", action="store_true", help="update hwconfigs/gpu_kernels")
     parser.add_argument("--only", nargs="*", default=[], help="problems whose name contains one of these")
     parser.add_argument("--no-tables", action="store_true", help="leave out the leave-one-out tables")
+    parser.add_argument("--ablate", action="store_true", help="print what each shared constant is worth")
     chosen = parser.parse_args(arguments)
     shared: Found = {}
     memory: Found = {}
@@ -299,10 +342,16 @@ def main(arguments: list[str]) -> int:
     count(problem for problem, _ in found.values())
     if chosen.write:
         write(found)
+    if chosen.ablate:
+        for problem, blocks in found.values():
+            if problem in SILICON:
+                without_each(problem, blocks)
     if not chosen.no_tables:
         for problem, blocks in found.values():
             if problem in SILICON and len(blocks) > 2:
                 leave_one_device_out(problem, blocks)
+            if problem in SILICON and problem.section != ("moe",):  # whose runs hold the loads of all rows
+                rows_left_out(problem, blocks)
             if problem in VIDUR[:1]:
                 leave_one_model_out(problem, blocks)
         beside_others([problem for problem, _ in found.values()], chosen.reference)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import runpy
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -226,6 +227,24 @@ def test_stand_ins_are_medians_of_what_was_measured(file: str, devices: tuple[st
         generation = load("gpu-kernels", name)
         assert not generation.measured
         assert generation.gemm["fp16"].launch.clocks > 0  # clocks carry over to another device, seconds do not
+
+
+def test_a_rewrite_keeps_what_no_fit_owns(tmp_path: Path) -> None:
+    update_file = runpy.run_path(str(KERNELS.parents[1] / "scripts" / "fit_gpu.py"))["update_file"]
+    generation, record = tmp_path / "blackwell.yaml", tmp_path / "b200-sxm.gpu-silicon.yaml"
+    for path in (generation, record):
+        path.write_text((KERNELS / path.name).read_text(encoding="utf-8"), encoding="utf-8")
+    read = yaml.YAML(typ="safe").load
+    before = read(generation)
+    update_file(generation, {("decode", "launch_s"): "1 kclk"}, None)
+    before["decode"]["launch"] = "1 kclk"
+    assert read(generation) == before
+    assert before["vector"]["norm"]["row_clocks_per_element"] == 0.2
+    update_file(record, {("moe", "launch_s"): "2 kclk"}, {"moe": (7, 1.23456)})
+    found = read(record)
+    assert found["moe"] == {"launch": "2 kclk"}  # a record states what was fitted and nothing else
+    assert (found["calibration"]["rows"]["moe"], found["calibration"]["mape_pct"]["moe"]) == (7, 1.23)
+    assert found["prefill"] == read(KERNELS / record.name)["prefill"]
 
 
 def test_a_fit_in_clocks_shares_clocks() -> None:

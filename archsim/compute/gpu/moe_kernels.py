@@ -86,9 +86,7 @@ def moe_row(shape: Any, device: Any, path: Any, loads: NDArray[np.float64], tria
     hidden_bytes = 2.0 * shape["tokens"] * shape["hidden"] * shape["c_bytes"]
     routed = shape["assignments"] * shape["c_bytes"]
     moved = hidden_bytes + routed * 2.0 * shape["hidden"]
-    answer["permute_s"] = (
-        moved / (device["bandwidth"] * path["bandwidth_share"]) + path["row_s"] * shape["assignments"] / device["sms"]
-    )
+    answer["permute_s"] = moved / (device["bandwidth"] * path["bandwidth_share"])
     answer["launch_s"] = path["launch_s"]
     chip = max(on_chip + answer["rounds_s"], weights / l2)
     body = overlapped(chip, weight_s, path["overlap"])

@@ -85,7 +85,7 @@ MOE_SHAPE = record_type((
 
 MOE_PATH = record_type((
     "peak_flops", "launch_s", "tensor_share", "bandwidth_share", "l2_share", "operand_bytes_per_clock", "round_s",
-    "row_s", "tile_n", "full_rows", "l2_bytes_per_clock", "overlap", "aligned_inter",
+    "tile_n", "full_rows", "l2_bytes_per_clock", "overlap", "aligned_inter",
     "unaligned_loads",
 ))  # fmt: skip
 

@@ -145,7 +145,6 @@ class MoeKernel(Config):
     operand_bytes_per_clock: Positive = Field(description="operands into one SM, bytes per clock")
     l2_bytes_per_clock: Positive = Field(description="L2 rate per SM, bytes per clock")
     round: Delay = Field(description="fixed time of a round of blocks")
-    row: Delay = Field(description="permute, activation and combine: time of one routed row on one SM")
     tile_n: Edge = Field(description="columns of the widest tile")
     full_rows: Positive = Field(description="rows from which a tile is as efficient as any")
     overlap: Annotated[float, Field(ge=1, le=64)] = Field(description="as for GEMM")

@@ -14,6 +14,15 @@ WAITS = ("cold_s", "prologue_s")
 _REFERENCE_HZ = 2e9  # bounds of times are written in seconds at about this clock
 Bounds = dict[str, tuple[float, float, float]]  # name -> low, high, smallest magnitude of a step
 
+# the value at which a shared constant does nothing
+WITHOUT = {
+    "tail_hidden": 1.0, "tile_slope": 0.0, "operand_bytes_per_clock": 1e9, "split_s": 0.0, "cold_s": 0.0,
+    "overlap": 64.0, "epilogue_depth": 0.0, "quantise_s": 0.0, "quantise_row_s": 0.0,
+    "quantise_bandwidth_share": 1.0, "quantise_l2_gain": 1.0, "spread": 0.0, "combine_s": 0.0, "kv_write_s": 0.0,
+    "l2_gain": 1.0, "l2_share": 1e-6, "combine_part_s": 0.0, "query_row_s": 0.0, "round_penalty": 1.0,
+    "regroup_s": 0.0, "full_rows": 1.0,
+}  # fmt: skip
+
 
 def constants(table: Bounds, shared: bool = False) -> tuple[Constant, ...]:
     """Constants of these bounds; times are seconds."""
@@ -44,7 +53,7 @@ GEMM_TIMED = pick(constants(_GEMM_OWN), "launch_s", "tensor_share", "bandwidth_s
 EPILOGUE = constants({"epilogue_depth": (2, 2000, 1)})
 GEMM_SHARED = in_clocks(constants({
     "tail_hidden": (0.0, 1.0, 0.05), "tile_slope": (0.02, 0.95, 0.01), "operand_bytes_per_clock": (20, 300, 1),
-    "split_s": (2e-7, 8e-6, 1e-8), "split_depth": (16, 1024, 1), "cold_s": (5e-8, 3e-6, 1e-8),
+    "split_s": (2e-7, 8e-6, 1e-8), "cold_s": (5e-8, 3e-6, 1e-8),
     "overlap": (1.5, 32, 1), "epilogue_depth": (2, 2000, 1),
 }, shared=True))  # fmt: skip
 QUANTISE = in_clocks(constants({
@@ -74,10 +83,10 @@ MOE_OWN = in_clocks(constants({
     "launch_s": (1e-7, 1e-4, 1e-8), "tensor_share": (0.1, 1, 0.01), "round_s": (1e-8, 1e-5, 1e-9),
     "unaligned_loads": (1, 12, 1),
 }))  # fmt: skip
-MOE_SHARED = in_clocks(constants({
+MOE_SHARED = constants({
     "l2_share": (0.05, 1, 0.01), "operand_bytes_per_clock": (10, 300, 1), "full_rows": (16, 256, 1),
-    "overlap": (1.5, 32, 1), "row_s": (1e-8, 5e-6, 1e-9),
-}, shared=True))  # fmt: skip
+    "overlap": (1.5, 32, 1),
+}, shared=True)  # fmt: skip
 _VECTOR: Bounds = {
     "launch_s": (1e-7, 1e-4, 1e-8), "bandwidth_share": (0.05, 1, 0.01), "slots_per_element": (0, 400, 4),
     "row_clocks_per_element": (0, 10, 0.05), "row_s": (1e-8, 5e-6, 1e-9),
