@@ -50,6 +50,20 @@ def both(setup: Setup, stream: Stream, *, requests: bool, trace: bool = False, c
     return fast.skipped
 
 
+def same_commands(setup: Setup, stream: Stream, chunk: int = 1 << 16) -> int:
+    """Commands as the bandwidth stack gets them, with and without short cuts; returns the requests recalled."""
+    traces = []
+    fast = Engine(setup, trace=True, keep=False)
+    for engine in (fast, Engine(setup, trace=True, keep=False, fast=False)):
+        blocks = [np.zeros((0, 7), np.int64)]
+        engine.on_commands = blocks.append
+        engine.run(stream.chunks(chunk))
+        trace = np.concatenate(blocks)
+        traces.append(trace[np.argsort(trace[:, 2] >> 32, kind="stable")][:, (0, 1, 2, 5, 6)])  # no rows and columns
+    np.testing.assert_array_equal(*traces)
+    return fast.skipped
+
+
 def drawn(seed: int) -> tuple[Setup, Stream, bool, int]:
     """A device, a controller and a stream at random."""
     rng = np.random.default_rng(seed)
@@ -161,6 +175,18 @@ def test_what_was_seen_before_is_recalled_exactly(
     stream = make_stream(pattern, target, {"N": 60000, **parameters})
     assert both(setup, stream, requests=False, chunk=25000) >= share * stream.n_requests
     both(setup, stream, requests=True, chunk=25000)
+
+
+@pytest.mark.parametrize("device", ["ddr4-3200", "ddr5-4800", "hbm2-2000"])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_recalled_commands_are_those_of_the_plain_path(device: str, channels: int) -> None:
+    """What the bandwidth stack is made of: tick, command, bank, kind, arrival; rows and columns are left out."""
+    setup = prepare(load("memory", device), Controller(channels=channels))
+    target = Target(setup.geometry, resolve_layout("RoBaRaCoCh", setup.geometry))
+    stream = make_stream("gemv", target, {"N": 50000, "S": 16, "K": 4096, "obase": 1 << 29})
+    skipped = same_commands(setup, stream)
+    if device.startswith("ddr") and channels == 1:
+        assert skipped > stream.n_requests / 2
 
 
 def test_a_small_memory_is_cleared_and_filled_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -223,3 +223,23 @@ def _window(s: Array, o: int, b: int, x: int, t: int) -> None:
     v = s[ring + at] + s[x + 3]
     if s[node + f] < v:
         s[node + f] = v
+
+
+@outlined
+def rebuild_lists(s: Array, o: int, m: int) -> None:
+    """Candidates and candidate lists of all banks, and the ready times of activated requests, from the rest."""
+    for q in range(6):
+        s[o + lay.H_LIST_N + q], s[o + lay.H_LIST_MIN + q] = 0, lay.INF
+    for k in range(s[lay.G_BANKS]):
+        b = (o + lay.BANK + lay.BANK_SIZE * k) & lay.AT
+        for q in range(6):
+            s[b + lay.B_POS + q] = -1
+        for d in range(s[lay.G_TWO]):
+            if s[b + lay.B_LIST + 4 * (d & 1) + lay.B_HEAD] >= 0:
+                rescan(s, o, b, d & 1, m)
+    s[o + lay.H_ACTIVE_MIN] = lay.INF
+    for k in range(s[o + lay.H_ACTIVE_N]):
+        e = (s[o + lay.H_ACTIVE] + 2 * k) & lay.AT
+        i = s[e] & lay.AT
+        s[e + 1] = ready_at(s, s[i + lay.S_BANK] & lay.AT, s[i + lay.S_KIND] & 1, m)
+        s[o + lay.H_ACTIVE_MIN] = min(s[o + lay.H_ACTIVE_MIN], s[e + 1])

@@ -177,8 +177,9 @@ class Engine:
         features[lay.M_FAST] = (
             bare and self.channels == 1 and not (c.max_outstanding_reads or c.gap_ticks) and c.read_queue > 1
         )
-        features[lay.M_SKIP] = bare and not (c.max_outstanding_reads or c.gap_ticks)
-        features[lay.M_DEAL] = features[lay.M_SKIP] and self.channels > 1
+        unpaced = self.fast and c.close_after == 0 and not (c.max_outstanding_reads or c.gap_ticks)
+        features[lay.M_SKIP] = unpaced and not (trace and self.keep)  # recalled commands have no rows and columns
+        features[lay.M_DEAL] = unpaced and bare and self.channels > 1
         features[lay.M_STREAK] = self.fast and c.close_after == 0
         s[lay.G_MODE] = sum(bit for bit, present in features.items() if present)
         s[lay.G_CLOSED], s[lay.G_COMPAT] = c.close_after, c.close_under_active_request
@@ -347,7 +348,7 @@ class Engine:
                 c.commands.append(block)
             if self.on_commands is not None:
                 self.on_commands(block)
-            s[lay.G_TRACE_N] = 0
+            s[lay.G_TRACE_N] = s[lay.G_FROM] = 0
 
     def _account(self) -> None:
         """Add what was served from memory."""

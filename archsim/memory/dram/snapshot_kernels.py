@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.memory.dram import layout_kernels as lay
-from archsim.memory.dram.bank_kernels import ready_at, rescan
+from archsim.memory.dram.bank_kernels import rebuild_lists
 from archsim.memory.tables.jit_kernels import inner, outlined
 
 Array = NDArray[np.int64]
@@ -275,8 +275,6 @@ def _read_bank(s: Array, o: int, b: int, t: int, row: int, at: int) -> int:
         at, last = at + 1, i
     s[b + lay.B_LIST + lay.B_HEAD], s[b + lay.B_LIST + lay.B_TAIL] = head, last
     s[b + lay.B_LIST + lay.B_HIT], s[b + lay.B_LIST + lay.B_MISS] = lay.NO_KEY, lay.NO_KEY
-    for q in range(6):
-        s[b + lay.B_POS + q] = -1
     return int(at)
 
 
@@ -296,19 +294,11 @@ def _read_channel(s: Array, o: int, t: int, row: int, flip: int, at: int, m: int
     for k in range(s[lay.G_BANKS]):
         at = _read_bank(s, o, (o + lay.BANK + lay.BANK_SIZE * (k ^ flip)) & lay.AT, t, row, at & lay.AT)
     at = _all_windows(s, o, flip, t, _all_nodes(s, o, flip, t, at, True), True)
-    s[o + lay.H_ACTIVE_N], s[o + lay.H_ACTIVE_MIN] = n, lay.INF
+    s[o + lay.H_ACTIVE_N] = n
     for k in range(n):
         b = (o + lay.BANK + lay.BANK_SIZE * (s[(active + 2 * k + 1) & lay.AT] ^ flip)) & lay.AT
-        e = (s[o + lay.H_ACTIVE] + 2 * k) & lay.AT
-        s[e], s[e + 1] = _slot(s, o, b, s[(active + 2 * k) & lay.AT], t, row), ready_at(s, b, lay.F_RD, m)
-        s[o + lay.H_ACTIVE_MIN] = min(s[o + lay.H_ACTIVE_MIN], s[e + 1])
-    for q in range(6):
-        s[o + lay.H_LIST_N + q], s[o + lay.H_LIST_MIN + q] = 0, lay.INF
-    for k in range(s[lay.G_BANKS]):
-        b = (o + lay.BANK + lay.BANK_SIZE * k) & lay.AT
-        for d in range(s[lay.G_TWO]):
-            if s[b + lay.B_LIST + 4 * (d & 1) + lay.B_HEAD] >= 0:
-                rescan(s, o, b, d & 1, m)
+        s[(s[o + lay.H_ACTIVE] + 2 * k) & lay.AT] = _slot(s, o, b, s[(active + 2 * k) & lay.AT], t, row)
+    rebuild_lists(s, o, m)
     s[o + lay.H_CLOCK] = t
     return int(_refresh(s, o, t, at, True))
 

@@ -48,13 +48,14 @@ class Stack:
         )
         self._rules, self._first_rule = _rules(setup)
         self._info = _info(setup)
-        self._times = np.full((1, int(first[5]), 8, N_CAUSES, 2), NEVER, np.int64)
-        self._rings = np.full((1, max(1, setup.tables.windows), int(first[5]), 16), NEVER, np.int64)
+        self._times = np.full((int(first[5]), 8, 3), NEVER, np.int64)
+        self._times[..., 2] = causes.IDLE
+        self._rings = np.full((max(1, setup.tables.windows), int(first[5]), 16), NEVER, np.int64)
         self._rings[..., 15] = 0
-        self._history = np.zeros((1, banks, 10), np.int64)
-        self._history[:, :, causes.PRE_AT] = NEVER
-        self._path_end = np.zeros((1, self._paths), np.int64)
-        self._busy = np.zeros((1, 2, 2), np.int64)
+        self._history = np.zeros((banks, 10), np.int64)
+        self._history[:, causes.PRE_AT] = NEVER
+        self._path_end = np.zeros(self._paths, np.int64)
+        self._busy = np.zeros((2, 2), np.int64)
         self._lost = np.zeros(N_CAUSES, np.int64)
         standard = setup.device.standard
         beat_ps = 1e6 / setup.device.data_rate_mtps
@@ -62,8 +63,6 @@ class Stack:
 
     def add(self, commands: Array) -> None:
         """Account for a block of commands."""
-        commands = commands.copy()
-        commands[:, 2] &= 0xFFFFFFFF  # whatever the number of the channel
         attribute(
             commands, self._nodes, self._around, self._rules, self._first_rule, self._info, self._times, self._rings,
             self._history, self._path_end, self._busy, self._lost, self._burst, self._of_bank,

@@ -8,10 +8,10 @@ is left of the gap belongs to the rule that was released last, or, if that rule 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from archsim.memory.dram import layout_kernels as lay
+from archsim.memory.tables.jit_kernels import entry, inner
 
 Array = NDArray[np.int64]
 
@@ -22,25 +22,25 @@ NEVER = -(1 << 50)
 ACT_AT, ACT_RELEASE, ACT_START, ACT_CAUSE, ACT_BUS, PRE_AT, PRE_RELEASE, PRE_START, PRE_BUS, PRE_REFRESH = range(10)
 
 
-@njit(cache=True, nogil=True)
-def _latest(times: Array, nodes: Array, bank: int, follow: int, out: Array) -> None:
-    """The rule released last for a command of class `follow` to `bank`: `out` = (release, start, cause)."""
-    out[0], out[1], out[2] = NEVER, NEVER, IDLE
+@inner
+def _latest(times: Array, nodes: Array, bank: int, follow: int) -> tuple[int, int, int]:
+    """The rule released last for a command of class `follow` to `bank`: release, start, cause."""
+    release, start, cause = NEVER, NEVER, IDLE
     for level in range(5):
         n = nodes[bank, level]
-        for c in range(1, N_CAUSES):
-            if times[n, follow, c, 0] > out[0]:
-                out[0], out[1], out[2] = times[n, follow, c, 0], times[n, follow, c, 1], c
+        if times[n, follow, 0] > release:
+            release, start, cause = times[n, follow, 0], times[n, follow, 1], times[n, follow, 2]
+    return release, start, cause
 
 
-@njit(cache=True, nogil=True)
-def _raise(entry: Array, release: int, start: int) -> None:
-    """Keep the later release, and when its rule began to count."""
-    if release > entry[0]:
-        entry[0], entry[1] = release, start
+@inner
+def _raise(times: Array, n: int, follow: int, release: int, start: int, cause: int) -> None:
+    """Keep the latest release, when its rule began to count, and its cause: of equal ones that of the lowest number."""
+    if release > times[n, follow, 0] or (release == times[n, follow, 0] and cause < times[n, follow, 2]):
+        times[n, follow, 0], times[n, follow, 1], times[n, follow, 2] = release, start, cause
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _apply(
     times: Array, rings: Array, nodes: Array, rules: Array, around: Array, first: int, last: int, bank: int, t: int
 ) -> None:
@@ -49,21 +49,21 @@ def _apply(
         kind, level, follow, ticks, cause = rules[k, 1], rules[k, 2], rules[k, 3], rules[k, 4], rules[k, 5]
         n = nodes[bank, level]
         if kind == 0:
-            _raise(times[n, follow, cause], t + ticks, t)
+            _raise(times, n, follow, t + ticks, t, cause)
         elif kind == 1:
             for m in range(around[n, 0], around[n, 1]):
                 if m != n:
-                    _raise(times[m, follow, cause], t + ticks, t)
+                    _raise(times, m, follow, t + ticks, t, cause)
         else:
-            ring = rings[rules[k, 6], n]
-            at = ring[15]
-            ring[at] = t
+            ring = rules[k, 6]
+            at = rings[ring, n, 15]
+            rings[ring, n, at] = t
             at = at + 1 if at + 1 < kind else 0
-            ring[15] = at
-            _raise(times[n, follow, cause], ring[at] + ticks, ring[at])
+            rings[ring, n, 15] = at
+            _raise(times, n, follow, rings[ring, n, at] + ticks, rings[ring, n, at], cause)
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _wait(gap: int, t: int, release: int, contended: int, lost: Array) -> int:
     """Charge the ticks after the last release to the command bus (busy since `contended`) or to waiting; the rest."""
     excess = min(gap, t - release)
@@ -75,7 +75,7 @@ def _wait(gap: int, t: int, release: int, contended: int, lost: Array) -> int:
     return gap - excess
 
 
-@njit(cache=True, nogil=True)
+@inner
 def _charge(gap: int, cause: int, length: int, waited: int, lost: Array) -> None:
     """Charge a gap to a rule, but no longer than it lasted, nor than the request had waited: before, nobody asked."""
     if gap > 0:
@@ -84,21 +84,21 @@ def _charge(gap: int, cause: int, length: int, waited: int, lost: Array) -> None
         lost[IDLE] += gap - part
 
 
-@njit(cache=True, nogil=True)
-def _charge_row(gap: int, past: Array, arrival: int, lost: Array) -> None:
+@inner
+def _charge_row(gap: int, history: Array, b: int, arrival: int, lost: Array) -> None:
     """A gap caused by the row not being open yet: look at its activate, then at the precharge before it."""
-    gap = _wait(gap, past[ACT_AT], past[ACT_RELEASE], past[ACT_BUS], lost)
-    cause, length, end = past[ACT_CAUSE], past[ACT_RELEASE] - past[ACT_START], past[ACT_RELEASE]
-    if cause == BANK and past[PRE_REFRESH] != 0:
+    gap = _wait(gap, history[b, ACT_AT], history[b, ACT_RELEASE], history[b, ACT_BUS], lost)
+    cause, length, end = history[b, ACT_CAUSE], history[b, ACT_RELEASE] - history[b, ACT_START], history[b, ACT_RELEASE]
+    if cause == BANK and history[b, PRE_REFRESH] != 0:
         cause = REFRESH
-    if cause == BANK and past[PRE_AT] > NEVER:
-        gap = _wait(gap, past[PRE_AT], past[PRE_RELEASE], past[PRE_BUS], lost)
-        length += past[PRE_RELEASE] - past[PRE_START]
-        end = past[PRE_RELEASE]
+    if cause == BANK and history[b, PRE_AT] > NEVER:
+        gap = _wait(gap, history[b, PRE_AT], history[b, PRE_RELEASE], history[b, PRE_BUS], lost)
+        length += history[b, PRE_RELEASE] - history[b, PRE_START]
+        end = history[b, PRE_RELEASE]
     _charge(gap, cause, length, end - arrival, lost)
 
 
-@njit(cache=True, nogil=True)
+@entry
 def attribute(
     commands: Array,
     nodes: Array,
@@ -115,53 +115,52 @@ def attribute(
     burst: int,
     bank_info: Array,
 ) -> None:
-    """Add the gaps before the bursts of a block of commands to `lost`.
+    """Add the gaps before the bursts of a block of commands of one channel to `lost`.
 
     commands       (n, 7) trace rows: tick, role, channel << 32 | bank, row, column, kind, arrival
     nodes, around  (banks, 5) node numbers of the path; (nodes, 2) range of a node's siblings
     rules          (k, 7) role, kind (0 same, 1 siblings, n window), level, follow, ticks, cause, window number
     first_rule     (N_COMMANDS + 1,)
     info           (N_COMMANDS, 5) bus, cycles, follow class, column latency, 1 for all-bank commands
-    times          (channels, nodes, 8, causes, 2) release and start of the rule
-    rings          (channels, windows, nodes, 16); history (channels, banks, 10)
-    path_end       (channels, paths) end of the last burst; busy (channels, 2, 2) start and end of a run of commands
+    times          (nodes, 8, 3) release of the rule released last, when it began to count, its cause
+    rings          (windows, nodes, 16); history (banks, 10)
+    path_end       (paths,) end of the last burst; busy (2, 2) start and end of a run of commands
     lost           (causes,) ticks; burst: ticks of one
     bank_info      (banks, 3) data path, first bank and number of banks of the scope of all-bank commands
     """
-    held = np.empty(3, np.int64)
+    release, began, cause = NEVER, NEVER, IDLE
     for k in range(commands.shape[0]):
         t, role = commands[k, 0], commands[k, 1]
-        channel, bank = commands[k, 2] >> 32, commands[k, 2] & 0xFFFFFFFF
-        past, bus = history[channel], busy[channel, info[role, 0]]
-        contended = bus[0] if bus[1] >= t - 1 else t
+        bank, bus = commands[k, 2] & 0xFFFFFFFF, info[role, 0]
+        contended = busy[bus, 0] if busy[bus, 1] >= t - 1 else t
         if info[role, 2] >= 0:
-            _latest(times[channel], nodes, bank, info[role, 2], held)
+            release, began, cause = _latest(times, nodes, bank, info[role, 2])
         if role >= lay.RD and role <= lay.WRA:
             path = bank_info[bank, 0]
             start = t + info[role, 3]
-            gap = start - path_end[channel, path]
-            path_end[channel, path] = start + burst
+            gap = start - path_end[path]
+            path_end[path] = start + burst
             lost[DATA] += burst + min(gap, 0)
             if gap > 0:
-                gap = _wait(gap, t, held[0], contended, lost)
-                if held[2] == BANK:
-                    _charge_row(gap, past[bank], commands[k, 6], lost)
+                gap = _wait(gap, t, release, contended, lost)
+                if cause == BANK:
+                    _charge_row(gap, history, bank, commands[k, 6], lost)
                 else:
-                    _charge(gap, held[2], held[0] - held[1], held[0] - commands[k, 6], lost)
+                    _charge(gap, cause, release - began, release - commands[k, 6], lost)
         elif role == lay.ACT:
-            past[bank, ACT_AT], past[bank, ACT_RELEASE], past[bank, ACT_START] = t, held[0], held[1]
-            past[bank, ACT_CAUSE], past[bank, ACT_BUS] = held[2], contended
+            history[bank, ACT_AT], history[bank, ACT_RELEASE], history[bank, ACT_START] = t, release, began
+            history[bank, ACT_CAUSE], history[bank, ACT_BUS] = cause, contended
         elif role == lay.PRE or role == lay.PREA:
             lowest, highest = bank, bank + 1
             if role == lay.PREA:
                 lowest = bank_info[bank, 1]
                 highest = lowest + bank_info[bank, 2]
             for b in range(lowest, highest):
-                past[b, PRE_AT], past[b, PRE_RELEASE], past[b, PRE_START] = t, held[0], held[1]
-                past[b, PRE_BUS], past[b, PRE_REFRESH] = contended, role == lay.PREA
+                history[b, PRE_AT], history[b, PRE_RELEASE], history[b, PRE_START] = t, release, began
+                history[b, PRE_BUS], history[b, PRE_REFRESH] = contended, role == lay.PREA
         if role == lay.RDA or role == lay.WRA:
-            past[bank, PRE_AT], past[bank, PRE_REFRESH] = NEVER, 0
-        _apply(times[channel], rings[channel], nodes, rules, around, first_rule[role], first_rule[role + 1], bank, t)
-        if bus[1] < t:
-            bus[0] = t
-        bus[1] = t + info[role, 1]
+            history[bank, PRE_AT], history[bank, PRE_REFRESH] = NEVER, 0
+        _apply(times, rings, nodes, rules, around, first_rule[role], first_rule[role + 1], bank, t)
+        if busy[bus, 1] < t:
+            busy[bus, 0] = t
+        busy[bus, 1] = t + info[role, 1]
