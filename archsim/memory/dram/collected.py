@@ -35,6 +35,15 @@ class Histogram:
         counts = np.bincount(place, np.concatenate((self._rare[1], times)), values.size)
         self._rare = np.stack((values, counts.astype(np.int64)))
 
+    @property
+    def common(self) -> Array:
+        """Number of each latency that is not long, to count in directly."""
+        return self._common
+
+    def add_long(self, latencies: Array) -> None:
+        """Count those of `latencies` that `common` has no place for."""
+        self.add(latencies[latencies >= _COMMON])
+
     def join(self, other: Histogram) -> None:
         """Add another one."""
         self._common = self._common + other._common

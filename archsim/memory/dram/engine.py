@@ -14,6 +14,7 @@ from archsim.memory.dram import layout_kernels as lay
 from archsim.memory.dram.collected import Collected
 from archsim.memory.dram.entries import entry_of
 from archsim.memory.dram.geometry import Geometry, geometry
+from archsim.memory.dram.latency_kernels import count_latencies
 from archsim.memory.dram.mapping import Decoder, compile_layout, resolve_layout
 from archsim.memory.dram.mapping_kernels import decode
 from archsim.memory.dram.roles import EngineTables, engine_tables
@@ -331,8 +332,9 @@ class Engine:
         s, c = self.state, self.collected
         n, out = int(s[lay.G_OUT_N]), int(s[lay.G_OUT])
         latencies = s[out : out + n]
-        c.reads.add(latencies[latencies >= 0])
-        c.writes.add(-latencies[latencies < 0])
+        if count_latencies(latencies, c.reads.common, c.writes.common):
+            c.reads.add_long(latencies)
+            c.writes.add_long(-latencies)
         if s[lay.G_MODE] & lay.M_RECORD:
             at = int(s[lay.G_OUT2])
             c.requests.append(s[at : at + 2 * n].reshape(-1, 2).copy())
