@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from archsim.cli.main import app
 from archsim.compute import Operation, time_operation
 from archsim.config import load, load_model, load_system
 from archsim.config.schemas.launch import Launch
@@ -242,6 +245,27 @@ def test_a_report_says_that_a_device_is_not_calibrated() -> None:
     found = evaluate(load_system("hgx-b300"), model, 1, 128, 2)
     assert found.notes == ("gpu: b300-sxm is not calibrated: constants of the blackwell generation",)
     assert found.to_dict()["notes"]
+    assert load("gpu", "a6000").uncalibrated == "a6000 is not calibrated: constants of the ampere-rtx generation"
+    assert load("gpu", "h100-sxm").uncalibrated is None
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("show", "b300-sxm"), ("show", "hgx-b300"), ("plan", "hgx-b300", "llama3-8b"),
+        ("compare", "llama3-8b", "hgx-b300", "hgx-b200", "--input-len", "128", "--output-len", "2"),
+        ("serve", "hgx-b300", "llama3-8b", "--requests", "TRACE"),
+    ],
+)  # fmt: skip
+def test_every_report_says_so_too(words: tuple[str, ...], tmp_path: Path) -> None:
+    trace = tmp_path / "trace.csv"
+    trace.write_text("arrival_s,prompt_tokens,output_tokens\n0,100,3\n")
+    words = tuple(str(trace) if word == "TRACE" else word for word in words)
+    text = "b300-sxm is not calibrated: constants of the blackwell generation"
+    for options in ((), ("--json",)):
+        done = CliRunner().invoke(app, [*words, *options])
+        assert done.exit_code == 0, done.output
+        assert text in " ".join(done.output.split())
 
 
 def test_routed_experts_are_one_kernel_that_reads_every_touched_expert_once() -> None:

@@ -16,7 +16,7 @@ from archsim.execution.sampling import FIRST_INTERVALS, Sampled, sample_lengths
 from archsim.execution.step import DecodeSteps, Step, mean_step, simulate_pass
 from archsim.execution.timeline import make_timeline
 from archsim.mapping.capacity import check_fits, free_bytes
-from archsim.mapping.plan import Coprocessed, timed_by_kernels
+from archsim.mapping.plan import Coprocessed
 from archsim.mapping.spill import NO_SPILL, Spill, spill_of
 from archsim.results import (
     Capacity,
@@ -224,7 +224,7 @@ class Evaluation:
             cost=cost,
             operators=tuple(operators),
             options={"exact": self.exact},
-            notes=_notes(self.system),
+            notes=self.system.notes,
             timeline=make_timeline(self.prefill, self.decode, self.model.layers, tiles_of(self.system)),
             configuration={
                 "system": self.system.model_dump(mode="json"),
@@ -232,18 +232,6 @@ class Evaluation:
             },
             archsim_version=__version__,
         )
-
-
-def _notes(system: System) -> tuple[str, ...]:
-    """What a reader must know about the models of the units."""
-    from archsim.compute.gpu.machine import machine_of  # brings Numba
-
-    found = []
-    for name, unit in system.units.items():
-        if unit.type == "gpu" and timed_by_kernels(system, name):
-            note = machine_of(unit.device).note
-            found += [f"{name}: {note}"] if note else []
-    return tuple(found)
 
 
 def _causes(step: Step) -> dict[str, float]:

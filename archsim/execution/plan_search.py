@@ -224,7 +224,7 @@ class _Search:
             convert_s=convert_s, waiting_s=time_s - compute_s - convert_s,
             tokens_per_s=work.batch * work.new_tokens / time_s,
             memory_bytes=max(stage.memory_bytes for stage in stages), memory_limit_bytes=work.capacity_bytes,
-            stages=tuple(stages), searched=self._searched,
+            stages=tuple(stages), searched=self._searched, notes=work.system.notes,
         )  # fmt: skip
 
     def _parts(self, cut: Cut, best: _Found) -> StageParts:

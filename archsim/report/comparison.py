@@ -104,6 +104,8 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
         cells = (f"x{ratios[key]:.3g}" if key in ratios else "-" for key in _SHOWN)
         table.add_row("", *cells, style="dim", end_section=True)
     console.print(table)
+    for note in dict.fromkeys(note for entry in comparison.entries if entry.report for note in entry.report.notes):
+        console.print(f"note: {escape(note)}", highlight=False)
 
 
 def infeasible_lines(entries: Sequence[Entry]) -> list[str]:

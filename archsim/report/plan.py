@@ -38,6 +38,8 @@ def print_plan(plan: ParallelPlan, console: Console) -> None:
         console.print(f" check       the linear program {'agrees' if plan.checked_by_milp else 'found another plan'}")
     _print_stages(plan, console)
     _print_operators(plan, console)
+    for note in plan.notes:
+        console.print(f"note: {note}", highlight=False, markup=False)
     if plan.pareto:
         _print_pareto(plan, console)
 

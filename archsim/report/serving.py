@@ -30,6 +30,8 @@ def print_serving(report: ServingReport, console: Console) -> None:
     )
     console.print(_latency_table(report))
     console.print(_totals(report))
+    for note in report.notes:
+        console.print(f"note: {escape(note)}", highlight=False)
 
 
 def _latency_table(report: ServingReport) -> Table:

@@ -178,6 +178,7 @@ class ServingReport:
     fairness: Fairness | None = None
     interrupted: bool = False
     tpot_over: TpotTokens = "further"
+    notes: tuple[str, ...] = ()  # what a reader must know about the models of the machine
     series: TimeSeries | None = None
     series_listed: bool = False  # whether it is part of the JSON document
     requests: RequestTable | None = None

@@ -89,6 +89,8 @@ def serve(
         raise InfeasibleError(_nothing_fits(policy, checked, oracle, name, trace))
     price = _usd_per_hour(oracle, log, metrics.duration_s(log)) if usd_per_hour is None else usd_per_hour
     report = summarise(log, (name, model.name if model else "", policy), checked, deployment, price, tpot_over)
+    if not isinstance(system, LatencyOracle):
+        report = replace(report, notes=system.notes)
     if slo is not None and report.requests is not None:
         report = replace(report, slo=metrics.slo_result(report.requests, slo, tpot_over))
     if keep:

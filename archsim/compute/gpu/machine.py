@@ -50,12 +50,7 @@ class Machine:
     @property
     def note(self) -> str:
         """What a report has to say about the constants."""
-        if self.calibrated:
-            return ""
-        whose = f"constants of the {self.kernels.generation} generation"
-        if not self.kernels.measured:
-            whose = f"no {self.kernels.generation} device was, constants of others stand in"
-        return f"{self.gpu.name} is not calibrated: {whose}"
+        return self.gpu.uncalibrated or ""
 
     @cached_property
     def device(self) -> Records:

@@ -25,6 +25,14 @@ class Gpu(CachedProcessor):
     power: Power | None = Field(default=None, description="none: energy by `energy`, no power limit on the rate")
     timing: GpuTiming
 
+    @property
+    def uncalibrated(self) -> str | None:
+        """What a reader must know where nobody fitted the constants of the kernels to this device."""
+        timing = self.timing
+        if timing.model != "kernels" or timing.calibration is not None:
+            return None
+        return f"{self.name} is not calibrated: constants of the {timing.generation} generation"
+
     @model_validator(mode="after")
     def _kernels_need_a_clock(self) -> Gpu:
         if self.timing.model == "kernels" and self.clock is None:

@@ -153,6 +153,17 @@ class System(Preset):
     cost: SystemCost
     cluster: Cluster | None = None
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of results must know about the models of the units."""
+        known = {name: unit.device.uncalibrated for name, unit in self.units.items() if unit.type == "gpu"}
+        return tuple(f"{name}: {note}" for name, note in known.items() if note)
+
+    @property
+    def uncalibrated(self) -> str | None:
+        """Units whose times were fitted to no measurement of them."""
+        return "; ".join(self.notes) or None
+
     @model_validator(mode="after")
     def _names_exist(self) -> System:
         mentioned = [self.mapping.main, self.mapping.prefill_attention, self.mapping.decode_attention]

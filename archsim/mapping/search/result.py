@@ -78,6 +78,7 @@ class ParallelPlan:
     searched: int
     pareto: tuple[PlanPoint, ...] = ()
     checked_by_milp: bool | None = None
+    notes: tuple[str, ...] = ()  # what a reader must know about the models of the machine
 
     @property
     def tp(self) -> tuple[int, ...]:
