@@ -35,88 +35,137 @@ def class_bound(s: Array, o: int, f: int, m: int) -> int:
     """No bank of the channel is ready for class `f` before this tick."""
     t = s[o + lay.NODE + f]
     if m & lay.M_DEEP:
-        low = s[o + lay.NODE1 + f]
-        for k in range(1, s[lay.G_N1]):
-            low = min(low, s[o + lay.NODE1 + 8 * k + f])
+        low, n = s[o + lay.NODE1 + f], s[lay.G_N1]
+        if n > 1:
+            low = min(low, s[o + lay.NODE1 + 8 + f])
+            for k in range(2, n):
+                low = min(low, s[(o + lay.NODE1 + 8 * k + f) & lay.AT])
         t = max(t, low)
     return int(t)
 
 
 @inner
+def row_wake(s: Array, o: int, d: int, t: int, m: int) -> int:
+    """The earliest tick from `t` on at which an activate or a precharge of direction `d` may issue.
+
+    Writes down the lists that this holds for (H_DUE_ROWS, H_DUE).
+    """
+    low, w, n, odd = o + lay.H_LIST_MIN + d * lay.D_LISTS, lay.INF, 0, (m & lay.M_HALF) >> 1
+    opens, closes = max(t, s[o + lay.NODE + lay.F_ACT]), max(t, s[o + lay.NODE + lay.F_PRE])
+    for k in range(s[lay.G_N1] if m & lay.M_DEEP else 1):
+        at = (low + 2 * k) & lay.AT
+        opening, closing = max(opens, s[at + 1]), max(closes, s[at + 2])
+        if m & lay.M_DEEP:
+            node = (o + lay.NODE1 + 8 * k) & lay.AT
+            opening, closing = max(opening, s[node + lay.F_ACT]), max(closing, s[node + lay.F_PRE])
+        opening |= odd
+        n = n if opening >= w else 0
+        s[(o + lay.H_DUE + n) & lay.AT] = 1 + 2 * k
+        n += opening <= w
+        w = min(w, opening)
+        n = n if closing >= w else 0
+        s[(o + lay.H_DUE + n) & lay.AT] = 2 + 2 * k
+        n += closing <= w
+        w = min(w, closing)
+    s[o + lay.H_DUE_ROWS] = n
+    return int(w)
+
+
+@outlined
+def waits_for_hits(s: Array, o: int, d: int) -> bool:
+    """FRFCFS-RowHit: might a precharge become possible once a hit has issued?"""
+    waiting = 0
+    for k in range(s[lay.G_N1]):
+        waiting += s[o + lay.H_LIST_N + d * lay.D_LISTS + 2 + 2 * k]
+    return waiting > 0
+
+
+@inner
+def list_of(s: Array, d: int, c: int, b: int) -> int:
+    """Number of the candidate list for class `c` of bank `b`."""
+    if c == 0:
+        return d * lay.D_LISTS
+    return int(d * lay.D_LISTS + c + 2 * s[b + lay.B_N1])
+
+
+@inner
 def list_add(s: Array, o: int, d: int, c: int, b: int, m: int) -> None:
-    """Put bank `b` into a candidate list, with its ready time."""
-    q = d * 3 + c
-    f = d
-    if c > 0:
-        f = c + 1  # F_ACT, F_PRE
-    ready = ready_at(s, b, f, m)
+    """Put bank `b` into a candidate list, with the earliest tick that its own rules allow (hits: all rules)."""
+    q = list_of(s, d, c, b)
+    ready = s[b + 1 + c]  # F_ACT, F_PRE
+    if c == 0:
+        ready = ready_at(s, b, d, m)
     if c == 2 and s[b + lay.B_ACTIVE] > 0 and m & lay.M_CLOSED == 0:
         ready = lay.INF  # guarded until the activated request is served: `remove_active` puts the real time
-    p = b + lay.B_POS + q
+    p = b + lay.B_POS + 3 * d + c
     n = s[p]
     if n < 0:
         n = s[o + lay.H_LIST_N + q]
         s[o + lay.H_LIST_N + q] = n + 1
         s[p] = n
-    e = (o + lay.LISTS + q * lay.LIST_SIZE + 2 * n) & lay.AT
-    s[e] = b
-    s[e + 1] = ready
-    if ready < s[o + lay.H_LIST_MIN + q]:
-        s[o + lay.H_LIST_MIN + q] = ready
+    e = (o + lay.LISTS + q * lay.LIST_SIZE + n) & lay.AT
+    s[e] = ready
+    s[e + lay.L_BANK] = b
+    if c > 0:
+        s[e + lay.L_KEY] = s[b + lay.B_LIST + 4 * d + lay.B_MISS]
+        s[o + lay.H_STOP] = min(s[o + lay.H_STOP], ready)
+    s[o + lay.H_LIST_MIN + q] = min(s[o + lay.H_LIST_MIN + q], ready)
 
 
 @inner
 def list_remove(s: Array, o: int, d: int, c: int, b: int) -> None:
     """Take bank `b` out of a candidate list (nothing happens if it is not there)."""
-    q = d * 3 + c
-    p = b + lay.B_POS + q
+    q = list_of(s, d, c, b)
+    p = b + lay.B_POS + 3 * d + c
     at = s[p]
     if at < 0:
         return
     n = s[o + lay.H_LIST_N + q] - 1
     s[o + lay.H_LIST_N + q] = n
-    s[p] = -1
     base = o + lay.LISTS + q * lay.LIST_SIZE
-    if at != n:
-        to, last = (base + 2 * at) & lay.AT, (base + 2 * n) & lay.AT
-        moved = s[last] & lay.AT
-        s[to] = moved
-        s[to + 1] = s[last + 1]
-        s[moved + lay.B_POS + q] = at
+    to, last = (base + at) & lay.AT, (base + n) & lay.AT  # the last one takes its place
+    moved = s[last + lay.L_BANK] & lay.AT
+    s[to] = s[last]
+    s[to + lay.L_BANK] = moved
+    s[to + lay.L_KEY] = s[last + lay.L_KEY]
+    s[moved + lay.B_POS + 3 * d + c] = at
+    s[p] = -1
     if n == 0:
         s[o + lay.H_LIST_MIN + q] = lay.INF
 
 
 @inner
-def rescan(s: Array, o: int, b: int, d: int, m: int) -> None:
-    """After a change of the bank's state: find its oldest hit and oldest other request, and its lists."""
+def rescan(s: Array, o: int, b: int, d: int, before: int, m: int) -> None:
+    """The row of bank `b` was `before`: leave the lists that follow from it, find the candidates, join their lists."""
     e = b + lay.B_LIST + 4 * d
-    i = s[e + lay.B_HEAD]
     row = s[b + lay.B_ROW]
-    hit, miss = lay.NO_KEY, lay.NO_KEY
+    if s[e + lay.B_HIT] != lay.NO_KEY:
+        s[e + lay.B_HIT] = lay.NO_KEY
+        list_remove(s, o, d, 0, b)
+    if s[e + lay.B_MISS] != lay.NO_KEY:
+        s[e + lay.B_MISS] = lay.NO_KEY
+        list_remove(s, o, d, 1 if before == lay.CLOSED else 2, b)
+    i = s[e + lay.B_HEAD]
+    if row == lay.CLOSED and i >= 0:
+        s[e + lay.B_MISS] = s[(i & lay.AT) + lay.S_KEY]
+        list_add(s, o, d, 1, b, m)
     if row >= 0:
+        hit, miss = lay.NO_KEY, lay.NO_KEY
         while i >= 0:
             i &= lay.AT
             if s[i + lay.S_ROW] == row:
-                if hit == lay.NO_KEY:
-                    hit = s[i + lay.S_KEY]
-                    if miss != lay.NO_KEY:
-                        break
-            elif miss == lay.NO_KEY:
-                miss = s[i + lay.S_KEY]
-                if hit != lay.NO_KEY:
-                    break
+                hit = min(hit, s[i + lay.S_KEY])
+            else:
+                miss = min(miss, s[i + lay.S_KEY])
+            if max(hit, miss) < lay.NO_KEY:
+                break
             i = s[i + lay.S_NEXT]
-    elif row == lay.CLOSED and i >= 0:
-        miss = s[(i & lay.AT) + lay.S_KEY]
-    s[e + lay.B_HIT] = hit
-    s[e + lay.B_MISS] = miss
-    for c in range(s[lay.G_THREE]):
-        c &= 3
-        if (hit if c == 0 else miss) != lay.NO_KEY and (row < 0) == (c == 1):
-            list_add(s, o, d, c, b, m)
-        else:
-            list_remove(s, o, d, c, b)
+        if hit != lay.NO_KEY:
+            s[e + lay.B_HIT] = hit
+            list_add(s, o, d, 0, b, m)
+        if miss != lay.NO_KEY:
+            s[e + lay.B_MISS] = miss
+            list_add(s, o, d, 2, b, m)
 
 
 @inner
@@ -142,7 +191,7 @@ def set_row(s: Array, o: int, b: int, row: int, t: int, m: int) -> None:
         d &= 1
         e = b + lay.B_LIST + 4 * d
         if s[e + lay.B_HEAD] >= 0 or s[e + lay.B_HIT] != lay.NO_KEY or s[e + lay.B_MISS] != lay.NO_KEY:
-            rescan(s, o, b, d, m)
+            rescan(s, o, b, d, before, m)
 
 
 @inner
@@ -179,12 +228,17 @@ def next_hit(s: Array, o: int, b: int, d: int, i: int) -> None:
 
 
 @inner
-def apply_constraints(s: Array, o: int, command: int, b: int, t: int) -> None:
-    """`command` issues to bank `b` (or its scope) at `t`: raise the earliest ticks of what follows."""
-    for k in range(s[lay.G_ROWS + command], s[lay.G_ROWS + command + 1]):
+def raise_path(s: Array, first: int, last: int, b: int, t: int) -> None:
+    """Rules `first` to `last` of a command that issues to bank `b` (or its scope) at `t`, for the nodes on its path."""
+    for k in range(first, last):
         rule = s[(lay.G_TABLE + k) & lay.AT]
         i = (s[(b + lay.B_PATH + (rule & 7)) & lay.AT] + ((rule >> 3) & 7)) & lay.AT
         s[i] = max(s[i], t + (rule >> 6))
+
+
+@inner
+def raise_others(s: Array, o: int, command: int, b: int, t: int) -> None:
+    """The rules of a command for the siblings of its path, and those that count several commands."""
     for k in range(s[lay.G_EXTRA + command], s[lay.G_EXTRA + command + 1]):
         x = (lay.G_XTABLE + 5 * k) & lay.AT
         if s[x] == 1:
@@ -193,16 +247,24 @@ def apply_constraints(s: Array, o: int, command: int, b: int, t: int) -> None:
             _window(s, o, b, x, t)
 
 
+@inner
+def apply_constraints(s: Array, o: int, command: int, b: int, t: int) -> None:
+    """`command` issues to bank `b` (or its scope) at `t`: raise the earliest ticks of what follows."""
+    raise_path(s, s[lay.G_ROWS + command], s[lay.G_ROWS + command + 1], b, t)
+    raise_others(s, o, command, b, t)
+
+
 @outlined
 def _raise_siblings(s: Array, o: int, b: int, level: int, f: int, v: int) -> None:
-    mine = s[b + lay.B_PATH + (level & 7)] & lay.AT
-    first, n = o + lay.NODE1, s[lay.G_N1]
-    if level == 2:
+    mine = s[b + lay.B_PATH + (level & 7)]
+    if level == 1:
+        first, n = o + lay.NODE1, s[lay.G_N1]
+    elif level == 2:
         n = s[lay.G_FAN2]
-        first = o + lay.NODE2 + (s[b + lay.B_PATH + 1] - o - lay.NODE1) * n
-    elif level == 3:
+        first = o + lay.NODE2 + 8 * n * s[b + lay.B_N1]
+    else:
         n = s[lay.G_FAN3]
-        first = o + lay.NODE3 + (s[b + lay.B_PATH + 2] - o - lay.NODE2) * n
+        first = o + lay.NODE3 + n * (s[b + lay.B_PATH + 2] - o - lay.NODE2)
     for k in range(n):
         i = (first + 8 * k) & lay.AT
         if i != mine and s[i + f] < v:
@@ -228,7 +290,7 @@ def _window(s: Array, o: int, b: int, x: int, t: int) -> None:
 @outlined
 def rebuild_lists(s: Array, o: int, m: int) -> None:
     """Candidates and candidate lists of all banks, and the ready times of activated requests, from the rest."""
-    for q in range(6):
+    for q in range(lay.N_LISTS):
         s[o + lay.H_LIST_N + q], s[o + lay.H_LIST_MIN + q] = 0, lay.INF
     for k in range(s[lay.G_BANKS]):
         b = (o + lay.BANK + lay.BANK_SIZE * k) & lay.AT
@@ -236,8 +298,8 @@ def rebuild_lists(s: Array, o: int, m: int) -> None:
             s[b + lay.B_POS + q] = -1
         for d in range(s[lay.G_TWO]):
             if s[b + lay.B_LIST + 4 * (d & 1) + lay.B_HEAD] >= 0:
-                rescan(s, o, b, d & 1, m)
-    s[o + lay.H_ACTIVE_MIN] = lay.INF
+                rescan(s, o, b, d & 1, lay.CLOSED, m)
+    s[o + lay.H_ACTIVE_MIN], s[o + lay.H_STOP] = lay.INF, 0
     for k in range(s[o + lay.H_ACTIVE_N]):
         e = (s[o + lay.H_ACTIVE] + 2 * k) & lay.AT
         i = s[e] & lay.AT

@@ -18,48 +18,86 @@ Array = NDArray[np.int64]
 
 
 @inner
-def scan(s: Array, o: int, d: int, c: int, t: int, m: int) -> int:
-    """Key of the oldest candidate of class `c` that is ready at `t`, or NO_KEY; sets the class's lower bound.
-
-    For classes 1 and 2 the bound leaves out the candidate returned: the caller must restore it if that does not issue.
-    """
-    q = d * 3 + c
-    n = s[o + lay.H_LIST_N + q]
+def oldest_hit(s: Array, o: int, d: int, t: int, m: int) -> int:
+    """Key of the oldest request that hits and may issue at `t`, or NO_KEY; sets the list's lower bound."""
+    q = d * lay.D_LISTS
     e = o + lay.LISTS + q * lay.LIST_SIZE
-    f = d
     field = lay.B_LIST + 4 * d + lay.B_HIT
-    if c > 0:
-        f = c + 1
-        field += 1  # B_MISS
-    best, low, best_ready = lay.NO_KEY, lay.INF, lay.INF
-    for k in range(n):
-        at = (e + 2 * k) & lay.AT
-        ready = s[at + 1]
+    best, low = lay.NO_KEY, lay.INF
+    for k in range(s[o + lay.H_LIST_N + q]):
+        at = (e + k) & lay.AT
+        ready = s[at]
         if ready <= t:
-            b = s[at] & lay.AT
-            if m & lay.M_DEEP:  # most candidates of a rank or pseudo channel that must wait wait for the same rule
-                ready = s[(s[b + lay.B_PATH + 1] & lay.AT) + f]
-                if ready > t:
-                    s[at + 1] = ready
-                    low = min(low, ready)
-                    continue
+            b = s[at + lay.L_BANK] & lay.AT
+            ready = ready_at(s, b, d, m)
+            s[at] = ready
+            if ready <= t:
+                best = min(best, s[b + field])
+        low = min(low, ready)
+    s[o + lay.H_LIST_MIN + q] = low
+    return best
+
+
+@inner
+def oldest_other(s: Array, o: int, q: int, d: int, c: int, t: int, barred: int, m: int) -> int:
+    """Key of the oldest request of list `q` for whose bank an activate or precharge may issue at `t`, or NO_KEY.
+
+    Channel and rank or pseudo channel allow it. The list's lower bound, which this sets, leaves out the candidate
+    returned: the caller must restore it if that does not issue. barred: a bank to leave out at this tick.
+    """
+    e, n, f = o + lay.LISTS + q * lay.LIST_SIZE, s[o + lay.H_LIST_N + q], c + 1
+    while True:
+        best, low, n_ready = lay.NO_KEY, lay.INF, 0
+        for k in range(n):  # without branches: which entries are ready cannot be foreseen
+            ready, key = s[(e + k) & lay.AT], s[(e + k + lay.L_KEY) & lay.AT]
+            is_ready = int(ready <= t)
+            best = min(best, key + (1 - is_ready) * lay.NO_KEY)
+            low = min(low, ready + is_ready * lay.INF)
+            n_ready += is_ready
+        if n_ready == 0:
+            break
+        # an entry's tick may be too early, as it knows the rules of its bank only
+        b = s[((s[o + lay.H_SLOTS] & lay.AT) + (best & lay.SLOT_MASK) * lay.SLOT_SIZE + lay.S_BANK) & lay.AT] & lay.AT
+        ready = max(s[b + f], s[(s[b + lay.B_PATH + 3] & lay.AT) + f])
+        if m & lay.M_DEEP:
+            ready = max(ready, s[(s[b + lay.B_PATH + 2] & lay.AT) + f])
+        if m & lay.M_HALF and c == 2 and b == barred:
+            ready = max(ready, t + 1)
+        if ready <= t:
+            if n_ready > 1:
+                low = t
+            break
+        s[(e + s[b + lay.B_POS + 3 * d + c]) & lay.AT] = ready
+    s[o + lay.H_LIST_MIN + q] = low
+    return best
+
+
+@outlined
+def oldest_allowed(s: Array, o: int, q: int, d: int, c: int, t: int, barred: int, m: int) -> int:
+    """`oldest_other` where guards come and go while a bank waits (closed rows), or hits go first (FRFCFS-RowHit)."""
+    e, f = o + lay.LISTS + q * lay.LIST_SIZE, c + 1
+    best, low, best_ready = lay.NO_KEY, lay.INF, lay.INF
+    for k in range(s[o + lay.H_LIST_N + q]):
+        at = (e + k) & lay.AT
+        ready = s[at]
+        if ready <= t:
+            b = s[at + lay.L_BANK] & lay.AT
             if c == 2 and s[b + lay.B_ACTIVE] > 0 and s[o + lay.H_ACTIVE_N] > 0:
                 continue  # guarded: an activated request waits for this row
             ready = ready_at(s, b, f, m)
-            s[at + 1] = ready
+            s[at] = ready
+            if c == 2 and b == barred:
+                ready = max(ready, t + 1)
             if ready <= t:
-                key = s[b + field]
                 if c == 2 and m & lay.M_ROWHIT and not _no_older_hit(s, o, b, d):
-                    continue  # `column` makes the list be looked at again
-                if c > 0:  # an activated or precharged bank leaves the list: the bound is that of the others
-                    if best != lay.NO_KEY:
-                        low = min(low, ready, best_ready)
-                    if key < best:
-                        best, best_ready = key, ready
-                    continue
-                best = min(best, key)
-        if ready < low:
-            low = ready
+                    continue  # a column command makes the list be looked at again
+                if best != lay.NO_KEY:
+                    low = min(low, ready, best_ready)
+                key = s[at + lay.L_KEY]
+                if key < best:
+                    best, best_ready = key, ready
+                continue
+        low = min(low, ready)
     s[o + lay.H_LIST_MIN + q] = low
     return best
 
@@ -75,32 +113,43 @@ def _no_older_hit(s: Array, o: int, b: int, d: int) -> bool:
 
 
 @inner
-def pick_buffer(s: Array, o: int, t: int, what: int, m: int) -> int:
-    """Best of the read or write buffer (the current mode's)."""
+def _row_candidate(s: Array, o: int, q: int, t: int, m: int) -> int:
+    """Oldest request of list `q` (within its direction) whose bank may be opened or closed."""
+    d, c, k = s[o + lay.H_MODE] & 1, 2 - (q & 1), (q - 1) >> 1
+    low = s[(o + lay.H_LIST_MIN + d * lay.D_LISTS + q) & lay.AT]
+    if max(low, s[o + lay.NODE + c + 1]) > t or (m & lay.M_DEEP and s[(o + lay.NODE1 + 8 * k + c + 1) & lay.AT] > t):
+        return lay.NO_KEY
+    barred = -1
+    if m & lay.M_HALF and c == 2 and t & 1 == 0 and t == s[o + lay.H_PAIR_END]:
+        barred = s[o + lay.H_PAIR_BANK]
+        if s[(barred & lay.AT) + lay.B_N1] == k:
+            if s[o + lay.H_PAIR_CMD] == lay.PREA or s[o + lay.H_PAIR_CMD] == lay.REFAB:
+                return lay.NO_KEY
+    if m & (lay.M_CLOSED | lay.M_ROWHIT):
+        return int(oldest_allowed(s, o, d * lay.D_LISTS + q, d, c, t, barred, m))
+    return int(oldest_other(s, o, d * lay.D_LISTS + q, d, c, t, barred, m))
+
+
+@inner
+def _pick(s: Array, o: int, t: int, what: int, hits: bool, known: bool, m: int) -> int:
+    """Best of the read or write buffer (the current mode's); `known`: only the lists of H_DUE can have it."""
     d = s[o + lay.H_MODE] & 1
-    best, best_class = lay.NO_KEY, 0
-    if what & 1 and s[o + lay.H_LIST_MIN + 3 * d] <= t and class_bound(s, o, d, m) <= t:
-        best = scan(s, o, d, 0, t, m)
+    best, best_class, bound = lay.NO_KEY, 0, -1
+    if what & 1 and hits:
+        best = oldest_hit(s, o, d, t, m)
     if what & 2:
-        low = o + lay.H_LIST_MIN + 3 * d
-        opens = what & 4 == 0 and (m & lay.M_SPLIT == 0 or s[o + lay.H_PENDING] < 0)
-        if opens and s[low + 1] <= t and class_bound(s, o, lay.F_ACT, m) <= t:
-            key = scan(s, o, d, 1, t, m)
-            if key < best:
-                best, best_class = key, 1
-            elif key != lay.NO_KEY:
-                s[low + 1] = min(s[low + 1], t)
-        if s[low + 2] <= t and class_bound(s, o, lay.F_PRE, m) <= t:
-            if m & lay.M_HALF and what & 4 and t == s[o + lay.H_PAIR_END]:
-                key = _scan_paired(s, o, d, t, m)
-            else:
-                key = scan(s, o, d, 2, t, m)
-            if key < best:
-                if best_class == 1:
-                    s[low + 1] = min(s[low + 1], t)
-                best, best_class = key, 2
-            elif key != lay.NO_KEY:
-                s[low + 2] = min(s[low + 2], t)
+        opens = what & 4 == 0
+        if m & lay.M_SPLIT:
+            opens = opens and s[o + lay.H_PENDING] < 0
+        low = o + lay.H_LIST_MIN + d * lay.D_LISTS
+        for k in range(s[o + lay.H_DUE_N] if known else 2 * s[lay.G_N1]):
+            q = s[(o + lay.H_DUE + k) & lay.AT] if known else k + 1
+            if opens or q & 1 == 0:
+                key, own = _row_candidate(s, o, q, t, m), (low + q) & lay.AT
+                if key < best:
+                    best, best_class, own, bound = key, 2 - (q & 1), bound, own
+                if key != lay.NO_KEY and own >= 0:  # what does not issue stays a candidate
+                    s[own & lay.AT] = min(s[own & lay.AT], t)
     if best == lay.NO_KEY:
         return 0
     return (best * 4 + best_class) * 4 + 3
@@ -114,23 +163,6 @@ def pair_allows(s: Array, o: int, b: int, single: bool) -> bool:
         return True
     command = s[o + lay.H_PAIR_CMD]
     return single and command != lay.PREA and command != lay.REFAB and b != other
-
-
-@outlined
-def _scan_paired(s: Array, o: int, d: int, t: int, m: int) -> int:
-    """`scan` for precharges under the pairing rule; leaves the lower bound alone."""
-    q = d * 3 + 2
-    e = o + lay.LISTS + q * lay.LIST_SIZE
-    best = lay.NO_KEY
-    for k in range(s[o + lay.H_LIST_N + q]):
-        b = s[(e + 2 * k) & lay.AT] & lay.AT
-        if s[b + lay.B_ACTIVE] > 0 and s[o + lay.H_ACTIVE_N] > 0:
-            continue
-        key = s[b + lay.B_LIST + 4 * d + lay.B_MISS]
-        if key < best and ready_at(s, b, lay.F_PRE, m) <= t and pair_allows(s, o, b, True):
-            if m & lay.M_ROWHIT == 0 or _no_older_hit(s, o, b, d):
-                best = key
-    return best
 
 
 @inner
@@ -215,13 +247,13 @@ def mode_changes(s: Array, o: int) -> bool:
     return bool(s[o + lay.H_NW] < s[lay.G_LO] and s[o + lay.H_N] > 0)
 
 
-@inner
+@outlined
 def choose(s: Array, o: int, t: int, what: int, m: int) -> int:
     """The command of one slot at `t` (see the module text); evaluates the write mode where it is reached."""
     if what & 1 and s[o + lay.H_ACTIVE_N] > 0 and s[o + lay.H_ACTIVE_MIN] <= t:
         k = pick_active(s, o, t, what, m)
         if k >= 0:
-            return k * 4 + 1
+            return int(k * 4 + 1)
     if s[o + lay.H_PRIO_N] > 0:
         if what & 2 and front_ready(s, o, m) <= t and (m & lay.M_HALF == 0 or what & 4 == 0 or _front_falls(s, o, t)):
             return 2
@@ -229,7 +261,20 @@ def choose(s: Array, o: int, t: int, what: int, m: int) -> int:
     if mode_changes(s, o):
         s[o + lay.H_MODE] = 1 - s[o + lay.H_MODE]
         s[o + lay.H_FLIPS] += 1
-    return pick_buffer(s, o, t, what, m)
+    d = s[o + lay.H_MODE] & 1
+    hits = s[o + lay.H_LIST_MIN + d * lay.D_LISTS] <= t and class_bound(s, o, d, m) <= t
+    return int(_pick(s, o, t, what, hits, False, m))
+
+
+@inner
+def choose_due(s: Array, o: int, t: int, what: int, m: int) -> int:
+    """`choose` at a tick for which it is known what may issue."""
+    column = s[o + lay.H_DUE_COLUMN]
+    if what & 1 and column & 1:
+        k = pick_active(s, o, t, what, m)
+        if k >= 0:
+            return k * 4 + 1
+    return _pick(s, o, t, what, column & 2 != 0, True, m)
 
 
 @outlined

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.memory.dram import layout_kernels as lay
-from archsim.memory.dram.bank_kernels import class_bound, ready_at
-from archsim.memory.dram.choose_kernels import choose, front_command, front_ready, mode_changes
+from archsim.memory.dram.bank_kernels import class_bound, ready_at, row_wake
+from archsim.memory.dram.choose_kernels import choose, choose_due, front_command, front_ready, mode_changes
 from archsim.memory.dram.issue_kernels import execute
 from archsim.memory.tables.jit_kernels import inner, outlined
 
@@ -118,8 +118,10 @@ def _issue(s: Array, o: int, t: int, choice: int, paired: bool, m: int) -> None:
         else:
             active = value
             i = s[(s[o + lay.H_ACTIVE] + 2 * value) & lay.AT] & lay.AT
-            row = s[(s[i + lay.S_BANK] & lay.AT) + lay.B_ROW]
-            c = 0 if row == s[i + lay.S_ROW] else 1 if row == lay.CLOSED else 2
+            c = 0
+            if m & lay.M_CLOSED:
+                row = s[(s[i + lay.S_BANK] & lay.AT) + lay.B_ROW]
+                c = 0 if row == s[i + lay.S_ROW] else 1 if row == lay.CLOSED else 2
         b = s[i + lay.S_BANK] & lay.AT
         command = lay.RD + (s[i + lay.S_KIND] & 1)
         if c > 0:
@@ -139,6 +141,7 @@ def look(s: Array, o: int, t: int, m: int) -> None:
     """
     if t >= s[o + lay.H_NEXT_REF]:
         push_refresh(s, o, t)
+        s[o + lay.H_DUE_N] = -1
     if m & lay.M_CLOSED:
         row_policy(s, o, t, m)
     what, last = 3, 3
@@ -151,7 +154,10 @@ def look(s: Array, o: int, t: int, m: int) -> None:
         if m & lay.M_SPLIT:
             choice = _split_due(s, o, t)
         if choice == 0:
-            choice = choose(s, o, t, what, m)
+            if s[o + lay.H_DUE_N] >= 0:
+                choice = choose_due(s, o, t, what, m)
+            else:
+                choice = choose(s, o, t, what, m)
             if m & lay.M_SPLIT:
                 choice = _split_allows(s, o, t, choice)
         if choice != 0:
@@ -160,6 +166,8 @@ def look(s: Array, o: int, t: int, m: int) -> None:
                 s[o + lay.H_CAS] = -1
         if m & lay.M_DUAL == 0 or what == last:
             break
+        if choice != 0 and mode_changes(s, o):
+            s[o + lay.H_DUE_N] = -1
         what = last
 
 
@@ -204,46 +212,51 @@ def _split_allows(s: Array, o: int, t: int, choice: int) -> int:
 
 @inner
 def settle(s: Array, o: int, t: int, m: int) -> None:
-    """After tick `t` and the offers at clock `t`: the next tick at which this channel must be looked at."""
+    """After tick `t` and the offers at clock `t`: the next tick at which to look at this channel, what may issue then.
+
+    What may issue stays unknown (H_DUE_N < 0) where priorities, guards or a change of the write mode decide too.
+    """
+    known, odd = m & (lay.M_CLOSED | lay.M_ROWHIT) == 0, (m & lay.M_HALF) >> 1
+    hits, rows, soon = lay.INF, lay.INF, lay.INF
     if m & lay.M_SPLIT and (s[o + lay.H_PENDING] >= 0 or s[o + lay.H_CAS] >= 0):
-        s[o + lay.H_WAKE] = t + 1
-        return
-    w = lay.INF
-    if s[o + lay.H_ACTIVE_N] > 0:
-        w = max(s[o + lay.H_ACTIVE_MIN], t + 1)
-        if m & lay.M_CLOSED == 0:  # then the active list needs column commands only
-            w = max(w, min(class_bound(s, o, lay.F_RD, m), class_bound(s, o, lay.F_WR, m)))
-        if m & lay.M_HALF:
-            w |= 1
+        soon = t + 1  # the second half issues, unless something else does
+    active = max(s[o + lay.H_ACTIVE_MIN], t + 1)
+    if m & lay.M_CLOSED == 0:  # then the active list needs column commands only
+        active = max(active, min(class_bound(s, o, lay.F_RD, m), class_bound(s, o, lay.F_WR, m)))
+    elif s[o + lay.H_ACTIVE_N] == 0:
+        active = lay.INF
+    active |= odd
     if s[o + lay.H_PRIO_N] > 0:
+        known = False
         x = max(front_ready(s, o, m), t + 1)
         if m & lay.M_HALF and front_command(s, o) >= lay.REFAB:
             x |= 1
-        w = min(w, x)
+        soon = min(soon, x)
     else:
         if mode_changes(s, o):
-            reached = m & lay.M_DUAL != 0 or w > t + 1
-            if reached and s[o + lay.H_NEXT_REF] > t + 1 and m & lay.M_CLOSED == 0:
-                s[o + lay.H_MODE] = 1 - s[o + lay.H_MODE]
-                s[o + lay.H_FLIPS] += 1
-            else:
-                w = t + 1
-        w = _buffer_wake(s, o, t, w, m)
-    w = min(w, s[o + lay.H_NEXT_REF])
+            known = _switch(s, o, t, min(active, soon), m) and known
+            if not known:
+                soon = t + 1
+        d = s[o + lay.H_MODE] & 1
+        hits = max(s[o + lay.H_LIST_MIN + d * lay.D_LISTS], class_bound(s, o, d, m), t + 1) | odd
+        rows = row_wake(s, o, d, t + 1, m)
+    s[o + lay.H_STOP] = min(active, rows, s[o + lay.H_NEXT_REF])
+    w = min(hits, soon, s[o + lay.H_STOP])
+    s[o + lay.H_DUE_COLUMN] = (active <= w) + 2 * (hits <= w)
+    s[o + lay.H_DUE_N] = -1
+    if known:
+        s[o + lay.H_DUE_N] = s[o + lay.H_DUE_ROWS] if rows <= w else 0
     if m & lay.M_CLOSED and s[o + lay.H_POLICY_N] > 0:
         w = min(w, max(t + 1, s[o + lay.H_POLICY_WAKE]))
     s[o + lay.H_WAKE] = max(w, t + 1)
 
 
-@inner
-def _buffer_wake(s: Array, o: int, t: int, w: int, m: int) -> int:
-    d = s[o + lay.H_MODE] & 1
-    for c in range(3):
-        q = 3 * d + c
-        low = s[o + lay.H_LIST_MIN + q]
-        if s[o + lay.H_LIST_N + q] > 0 and low < w:
-            x = max(low, class_bound(s, o, d if c == 0 else c + 1, m), t + 1)
-            if m & lay.M_HALF and c < 2:
-                x |= 1
-            w = min(w, x)
-    return int(w)
+@outlined
+def _switch(s: Array, o: int, t: int, before: int, m: int) -> bool:
+    """Switch the write mode as the next look would, if it surely does. `before`: when a command may come first."""
+    reached = m & lay.M_DUAL != 0 or before > t + 1
+    if reached and s[o + lay.H_NEXT_REF] > t + 1 and m & lay.M_CLOSED == 0:
+        s[o + lay.H_MODE] = 1 - s[o + lay.H_MODE]
+        s[o + lay.H_FLIPS] += 1
+        return True
+    return False

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.memory.dram import layout_kernels as lay
-from archsim.memory.dram.bank_kernels import apply_constraints, next_hit, ready_at, unlink
+from archsim.memory.dram.bank_kernels import apply_constraints, next_hit, ready_at, unlink, waits_for_hits
 from archsim.memory.dram.enter_kernels import behind, enter, may_forward
 from archsim.memory.dram.issue_kernels import count_first, finish_read
 from archsim.memory.dram.streak_kernels import others
@@ -27,7 +27,7 @@ def _steady(s: Array, o: int, m: int) -> bool:
         return False
     if m & lay.M_SPLIT and (s[o + lay.H_PENDING] >= 0 or s[o + lay.H_CAS] >= 0):
         return False
-    return s[o + lay.H_NW] <= s[lay.G_HI] and (m & lay.M_ROWHIT == 0 or s[o + lay.H_LIST_N + 2] == 0)
+    return s[o + lay.H_NW] <= s[lay.G_HI] and (m & lay.M_ROWHIT == 0 or not waits_for_hits(s, o, 0))
 
 
 @inner
@@ -37,23 +37,25 @@ def _hit(s: Array, o: int, until: int, m: int) -> bool:
     soonest = s[o + lay.H_CLOCK] + 1
     if soonest == 0:
         soonest = s[o + lay.H_WAKE]
-    stop = others(s, o, 0, m)
+    stop = s[o + lay.H_STOP]
+    if stop <= soonest:
+        stop = s[o + lay.H_STOP] = others(s, o, 0, m)
     if m & lay.M_SPLIT:
         stop = min(stop, s[o + lay.H_WCK])
     tick, b, key = lay.INF, o, lay.NO_KEY
     for k in range(s[o + lay.H_LIST_N]):
-        at = (o + lay.LISTS + 2 * k) & lay.AT
-        if s[at + 1] <= tick:
-            bank = s[at] & lay.AT
+        at = (o + lay.LISTS + k) & lay.AT
+        if s[at] <= tick:
+            bank = s[at + lay.L_BANK] & lay.AT
             ready = ready_at(s, bank, lay.F_RD, m)
-            s[at + 1] = ready
+            s[at] = ready
             ready = max(soonest, ready) | odd
             if ready < tick or (ready == tick and s[bank + lay.B_LIST + lay.B_HIT] < key):
                 tick, b, key = ready, bank, s[bank + lay.B_LIST + lay.B_HIT]
     s[o + lay.H_LIST_MIN] = tick
     due = max(soonest, min(tick, stop))
     if due > until or tick >= stop:
-        s[o + lay.H_CLOCK], s[o + lay.H_WAKE] = -1, due
+        s[o + lay.H_CLOCK], s[o + lay.H_WAKE], s[o + lay.H_DUE_N] = -1, due, -1
         return bool(due > until)
     i = (s[o + lay.H_SLOTS] & lay.AT) + (key & lay.SLOT_MASK) * lay.SLOT_SIZE
     count_first(s, o, b, i)
@@ -64,8 +66,6 @@ def _hit(s: Array, o: int, until: int, m: int) -> bool:
     after = s[i + lay.S_NEXT]
     unlink(s, o, b, 0, i)
     next_hit(s, o, b, 0, after)
-    if m & lay.M_ROWHIT:
-        s[o + lay.H_LIST_MIN + 2] = 0
     s[i + lay.S_NEXT], s[o + lay.H_FREE] = s[o + lay.H_FREE], i
     finish_read(s, o, s[i + lay.S_KEY] >> lay.SLOT_BITS, s[i + lay.S_ARRIVAL], tick + s[lay.G_RLAT], m)
     s[o + lay.H_CLOCK] = tick

@@ -106,7 +106,7 @@ class Engine:
             lay.H_FILTER: lay.FILTER_SIZE,
             lay.H_HIST: max(1, self.setup.tables.windows) * (lay.N_NODES + 1) * 16,
             lay.H_FIFO: fifo if limit else 1,
-            lay.H_ORDER: lay.ORDER_SIZE,
+            lay.H_ORDER: lay.ORDER_SIZE + lay.MAX_BANKS,
         }
         self._fifo_mask = fifo - 1
         self._parts: dict[int, int] = {}
@@ -226,13 +226,14 @@ class Engine:
         rows = self.setup.tables.rows
         for role in range(lay.N_COMMANDS):
             s[lay.G_ROWS + role], s[lay.G_EXTRA + role] = at, extra_at
-            for level, follow, ticks in rows[role]:
+            for level, follow, ticks in sorted(rows[role], key=lambda row: row[1]):
                 s[lay.G_TABLE + at] = ticks << 6 | follow << 3 | level
                 at += 1
             for row in self.setup.tables.extra[role]:
                 s[lay.G_XTABLE + 5 * extra_at : lay.G_XTABLE + 5 * extra_at + 5] = row
                 extra_at += 1
         s[lay.G_ROWS + lay.N_COMMANDS], s[lay.G_EXTRA + lay.N_COMMANDS] = at, extra_at
+        s[lay.G_READ_RULES] = sum(follow == lay.F_RD for _, follow, _ in rows[lay.RD])
         s[lay.G_PRE_ACT] = max([1, *(ticks for _, follow, ticks in rows[lay.PRE] if follow == lay.F_ACT)])
         s[lay.G_ACT_RD] = max([1, *(ticks for _, follow, ticks in rows[lay.ACT] if follow == lay.F_RD)])
 
@@ -247,7 +248,7 @@ class Engine:
         s[o + lay.H_WAKE] = s[o + lay.H_NEXT_REF]
         s[o + lay.H_PENDING] = s[o + lay.H_CAS] = -1
         s[o + lay.H_ACTIVE_MIN] = s[o + lay.H_POLICY_WAKE] = lay.INF
-        s[o + lay.H_LIST_MIN : o + lay.H_LIST_MIN + 6] = lay.INF
+        s[o + lay.H_LIST_MIN : o + lay.H_LIST_MIN + lay.N_LISTS] = lay.INF
         s[o + lay.H_CLOCK] = -1
         s[o + lay.H_NUMBER] = channel + self.number
         hist = o + self._parts[lay.H_HIST]

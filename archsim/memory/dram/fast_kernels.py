@@ -12,7 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.memory.dram import layout_kernels as lay
-from archsim.memory.dram.bank_kernels import apply_constraints, class_bound, list_add, ready_at
+from archsim.memory.dram.bank_kernels import (
+    class_bound,
+    list_add,
+    raise_others,
+    raise_path,
+    ready_at,
+    row_wake,
+    waits_for_hits,
+)
 from archsim.memory.tables.jit_kernels import inner, outlined
 
 Array = NDArray[np.int64]
@@ -30,17 +38,13 @@ def hits_until(s: Array, o: int, t: int, m: int) -> int:
         or s[o + lay.H_MODE] != 0
         or s[o + lay.H_PENDING] >= 0
         or s[o + lay.H_CAS] >= 0
+        or (m & lay.M_ROWHIT and waits_for_hits(s, o, 0))
     ):
-        return 0
-    if m & lay.M_ROWHIT and s[o + lay.H_LIST_N + 2] > 0:
         return 0
     stop = s[o + lay.H_NEXT_REF]
     if s[o + lay.H_ACTIVE_N] > 0:
         stop = min(stop, s[o + lay.H_ACTIVE_MIN])
-    for c in range(1, s[lay.G_THREE]):
-        low = s[o + lay.H_LIST_MIN + c]
-        if s[o + lay.H_LIST_N + c] > 0 and low < stop:
-            stop = min(stop, max(low, class_bound(s, o, c + 1, m)))
+    stop = min(stop, row_wake(s, o, 0, t + 1, m))
     if max(t + 1, s[o + lay.H_LIST_MIN], class_bound(s, o, lay.F_RD, m)) >= stop:
         return 0
     return int(stop)
@@ -57,7 +61,7 @@ def _gather(s: Array, o: int, order: int) -> int:
     """Banks with reads in order of age from position 1 on; returns the position after the last."""
     tail = 1
     for k in range(s[o + lay.H_LIST_N]):
-        b = s[(o + lay.LISTS + 2 * k) & lay.AT]
+        b = s[(o + lay.LISTS + lay.L_BANK + k) & lay.AT]
         at, key = tail, _age(s, b)
         while at > 1 and _age(s, s[(order + at - 1) & lay.AT]) > key:
             s[(order + at) & lay.AT] = s[(order + at - 1) & lay.AT]
@@ -71,7 +75,7 @@ def _gather(s: Array, o: int, order: int) -> int:
 def _scatter(s: Array, o: int, order: int, head: int, tail: int, m: int) -> None:
     """Make up the candidate list of hits again, in order of age: then the next `_gather` has little to move."""
     for k in range(s[o + lay.H_LIST_N]):
-        s[(s[(o + lay.LISTS + 2 * k) & lay.AT] & lay.AT) + lay.B_POS] = -1
+        s[(s[(o + lay.LISTS + lay.L_BANK + k) & lay.AT] & lay.AT) + lay.B_POS] = -1
     s[o + lay.H_LIST_N], s[o + lay.H_LIST_MIN] = 0, lay.INF
     for k in range(head, tail):
         list_add(s, o, 0, 0, s[(order + k) & lay.AT] & lay.AT, m)
@@ -158,6 +162,22 @@ def _move_up(s: Array, order: int, head: int, tail: int, place: int, b: int) -> 
     return tail + 1
 
 
+@inner
+def _raise_read(s: Array, o: int, touched: int, n: int, start: int, b: int, t: int) -> int:
+    """A read issues at `t`: raise the earliest ticks of reads. Appends bank `b` to `touched` if it is the first there.
+
+    Everything else that it restricts waits until the end of the run: B_LAST tells what it was.
+    """
+    first = s[lay.G_ROWS + lay.RD]
+    raise_path(s, first, first + s[lay.G_READ_RULES], b, t)
+    raise_others(s, o, lay.RD, b, t)
+    untouched = s[b + lay.B_LAST] <= start
+    s[b + lay.B_LAST] = t
+    if untouched:
+        s[(touched + n) & lay.AT] = b
+    return int(untouched)
+
+
 @outlined
 def _rewind(s: Array, order: int, head: int, tail: int) -> int:
     """Move the banks back to position 1."""
@@ -177,7 +197,7 @@ def hit_run(s: Array, o: int, t: int, stop: int, locations: Array, addresses: Ar
     first, number = s[lay.G_CHUNK0], s[lay.G_NEXT]
     end = min(s[lay.G_CHUNK1], s[lay.G_LOOK_AT])
     out, latency, odd = (s[lay.G_OUT] + s[lay.G_OUT_N]) & lay.AT, s[lay.G_RLAT], (m & lay.M_HALF) >> 1
-    served, hits, now, writes = 0, 0, t, s[o + lay.H_NW] > 0
+    served, hits, now, touched, writes = 0, 0, t, 0, s[o + lay.H_NW] > 0
     i = -1  # the slot of the last read served, as long as it is free
     while head < tail:
         soonest = max(now + 1, class_bound(s, o, lay.F_RD, m)) | odd
@@ -186,7 +206,7 @@ def hit_run(s: Array, o: int, t: int, stop: int, locations: Array, addresses: Ar
         tick = max(soonest, ready_at(s, b, lay.F_RD, m) | odd)
         if tick >= stop or (m & lay.M_SPLIT and tick >= s[o + lay.H_WCK]):
             break
-        apply_constraints(s, o, lay.RD, b, tick)
+        touched += _raise_read(s, o, order + lay.ORDER_SIZE, touched, t, b, tick)
         now = tick
         if m & lay.M_SPLIT:
             s[o + lay.H_WCK] = max(s[o + lay.H_WCK], tick + s[lay.G_WCK_RD])
@@ -224,6 +244,9 @@ def hit_run(s: Array, o: int, t: int, stop: int, locations: Array, addresses: Ar
     if i >= 0:
         s[i + lay.S_NEXT], s[o + lay.H_FREE] = s[o + lay.H_FREE], i
         s[o + lay.H_N] -= 1
+    for k in range(touched):  # of the reads of a bank the last one decides when anything but a read may follow
+        b = s[(order + lay.ORDER_SIZE + k) & lay.AT] & lay.AT
+        raise_path(s, s[lay.G_ROWS + lay.RD] + s[lay.G_READ_RULES], s[lay.G_ROWS + lay.RD + 1], b, s[b + lay.B_LAST])
     _scatter(s, o, order, head, tail, m)
     return _account(s, o, served, hits, number, now, now + latency)
 

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from archsim.memory.dram import layout_kernels as lay
 from archsim.memory.dram.bank_kernels import (
     apply_constraints,
+    list_of,
     next_hit,
     ready_at,
     set_row,
@@ -94,14 +95,14 @@ def column_done(s: Array, o: int, b: int, i: int, t: int, active: int, close: bo
     if m & lay.M_SPLIT:
         s[o + lay.H_WCK] = max(s[o + lay.H_WCK], t + s[lay.G_WCK_RD + d])
     if active >= 0:
-        remove_active(s, o, b, active, m)
+        remove_active(s, o, b, active, t, m)
     else:
         after = s[i + lay.S_NEXT]
         unlink(s, o, b, d, i)
         if not close:
             next_hit(s, o, b, d, after)
-        if m & lay.M_ROWHIT and s[o + lay.H_LIST_N + 3 * d + 2] > 0:
-            s[o + lay.H_LIST_MIN + 3 * d + 2] = 0
+        if m & lay.M_ROWHIT:
+            _look_again(s, o, d)
     arrival, number = s[i + lay.S_ARRIVAL], s[i + lay.S_KEY] >> lay.SLOT_BITS
     s[i + lay.S_NEXT] = s[o + lay.H_FREE]
     s[o + lay.H_FREE] = i
@@ -138,8 +139,17 @@ def _shift_active(s: Array, o: int, at: int, n: int) -> None:
     s[o + lay.H_ACTIVE_N] = n
 
 
+@outlined
+def _look_again(s: Array, o: int, d: int) -> None:
+    """Precharges that were held back may be possible now."""
+    for k in range(s[lay.G_N1]):
+        q = d * lay.D_LISTS + 2 + 2 * k
+        if s[o + lay.H_LIST_N + q] > 0:
+            s[o + lay.H_LIST_MIN + q] = 0
+
+
 @inner
-def remove_active(s: Array, o: int, b: int, at: int, m: int) -> None:
+def remove_active(s: Array, o: int, b: int, at: int, t: int, m: int) -> None:
     """Remove entry `at`; a bank without active requests may be precharged again."""
     n = s[o + lay.H_ACTIVE_N] - 1
     _shift_active(s, o, at, n)
@@ -148,15 +158,17 @@ def remove_active(s: Array, o: int, b: int, at: int, m: int) -> None:
     if n == 0:
         s[o + lay.H_ACTIVE_MIN] = lay.INF
     if n == 0 and m & lay.M_CLOSED:
-        s[o + lay.H_LIST_MIN + 2] = 0
-        s[o + lay.H_LIST_MIN + 5] = 0
+        _look_again(s, o, 0)
+        _look_again(s, o, 1)
     elif s[b + lay.B_ACTIVE] == 0:
-        ready = ready_at(s, b, lay.F_PRE, m)
-        for q in (2, 5):
-            at = s[b + lay.B_POS + q]
+        ready = s[b + lay.F_PRE]
+        for d in range(2):
+            at, q = s[b + lay.B_POS + 3 * d + 2], list_of(s, d, 2, b)
             if at >= 0:
-                s[(o + lay.LISTS + q * lay.LIST_SIZE + 2 * at + 1) & lay.AT] = ready
+                s[(o + lay.LISTS + q * lay.LIST_SIZE + at) & lay.AT] = ready
                 s[o + lay.H_LIST_MIN + q] = min(s[o + lay.H_LIST_MIN + q], ready)
+                if m & lay.M_DUAL and ready <= t:  # the row slot of this tick may take it
+                    s[o + lay.H_DUE_N] = -1
 
 
 @inner
@@ -198,7 +210,8 @@ def execute(s: Array, o: int, command: int, b: int, i: int, active: int, t: int,
         count_first(s, o, b, i)
         if (command == lay.RD or command == lay.WR) and m & lay.M_CLOSED and _auto_precharge(s, o, b, active):
             command += 2
-    apply_constraints(s, o, command, b, t)
+    if command < lay.ACT2:
+        apply_constraints(s, o, command, b, t)
     record(s, o, command, b, i, t, m)
     if command >= lay.REFAB and command != lay.ACT2:
         return

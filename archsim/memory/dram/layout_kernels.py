@@ -38,6 +38,7 @@ G_ERROR, G_FIFO_MASK, G_MINUS_1, G_TWO, G_THREE, G_PRE_ACT, G_ACT_RD, G_HIT_RETR
 G_LOOK_AT, G_CREDIT, G_PAUSE, G_PERIOD, G_RUN_END, G_RUN_START, G_STEP = range(57, 64)  # see recall_kernels
 G_ROWS = 64  # (N_COMMANDS + 1) first rule of each command in G_TABLE
 G_BLOCKED = 79  # a request was refused by a full queue
+G_READ_RULES = 77  # number of rules from a read to a read, which come first
 G_EXTRA = 80  # (N_COMMANDS + 1) first row of each command in G_XTABLE
 G_FROM_T, G_FROM_N, G_FROM_OUT, G_FROM_END, G_FROM_FINISH, G_FROM_OUTSTANDING = range(94, 100)
 G_FROM_CHUNK, G_FROM_REF, G_FROM_MERGED, G_FROM = range(100, 104)
@@ -62,14 +63,17 @@ H_WCK, H_CAS, H_CAS_ACTIVE, H_FIFO_N, H_FIFO_HEAD, H_PAIR_END, H_PAIR_CMD, H_PAI
 H_SLOTS, H_ACTIVE, H_PRIO, H_FILTER, H_HIST, H_FIFO, H_NUMBER, H_POLICY_WAKE = range(
     24, 32
 )  # offsets, channel number, next policy tick
-H_LIST_N, H_LIST_MIN = 32, 40  # (6) [direction * 3 + class]
 H_COUNT = 48  # (N_COMMANDS) commands issued
 H_HITS, H_MISSES, H_CONFLICTS = 60, 61, 62
 H_REF_DUE, H_REF_BANK, H_ORDER, H_FLIPS = 63, 47, 46, 38  # H_FLIPS: changes of the mode
 H_OPEN, H_GUARD = 64, 72  # (8) per rank / pseudo channel: banks not closed, sum of active counts
 H_SINCE, H_BUSY = 112, 120  # (8) per rank / pseudo channel: since when a row is open; ticks with an open row
 H_ALLOWED = 80  # (32) per-bank refresh in step: earliest start per stack
-H_SIZE = 128
+H_LIST_N, H_LIST_MIN = 128, 176  # (N_LISTS) length, and a bound below which nothing of the list can issue
+# what may issue at H_WAKE: number of entries of H_DUE (-1: not known), 1 active list + 2 hits, list numbers
+H_DUE_N, H_DUE_COLUMN, H_DUE_ROWS, H_DUE = 32, 33, 34, 224
+H_STOP = 35  # no command but RD or WR of a waiting hit can issue before this tick
+H_SIZE = 240
 
 # ---- nodes above the banks: NODE + 8 * index, 8 earliest ticks each
 MAX_N1, MAX_N2, MAX_N3, MAX_BANKS = 8, 32, 128, 256
@@ -82,22 +86,28 @@ BANK = NODE + 8 * N_NODES + 8
 BANK += -BANK % 64
 BANK_SIZE = 32
 LISTS = BANK + BANK_SIZE * MAX_BANKS
-LIST_SIZE = 2 * MAX_BANKS + 72  # not a multiple of 4 KiB: heads of lists must not share a cache set
-FIXED = LISTS + 6 * LIST_SIZE
+# Candidate lists of a direction: hits, then per rank / pseudo channel k banks to open (1 + 2 k) and to close (2 + 2 k).
+D_LISTS = 24
+N_LISTS = D_LISTS + 2 * MAX_N1 + 1
+L_BANK, L_KEY = 264, 528  # of each entry: earliest tick, and from here bank, key of its oldest other (not for hits)
+LIST_SIZE = 864  # not a multiple of 4 KiB: heads of lists must not share a cache set
+FIXED = LISTS + N_LISTS * LIST_SIZE
+FIXED += -FIXED % 8
 
-# ---- bank record: earliest ticks 0..7, then
+# ---- bank record: earliest ticks 0..6, then
+B_LAST = 7  # tick of the last read in a run of hits, see fast_kernels
 B_PATH = 8  # (5) offsets of the nodes on the path, the bank itself last
 B_ROW, B_ACTIVE, B_ACC = 13, 14, 15  # open row; requests of it in the active list; column commands since the last close
 B_LIST = 16  # (2, 4) per direction: head slot, tail slot, key of oldest hit, key of oldest other
 B_HEAD, B_TAIL, B_HIT, B_MISS = range(4)
-B_POS = 24  # (6) place in the candidate lists, -1 if absent
+B_POS = 24  # (2, 3) place in the candidate list of each direction and class, -1 if absent
 B_QUEUED, B_N1 = 30, 31  # row policy has queued a precharge; number of the rank / pseudo channel
 
 # ---- request slot
 S_ROW, S_BANK, S_ARRIVAL, S_NEXT, S_PREV, S_ADDR, S_KEY, S_KIND = range(8)  # kind: 1 write, 2 counted, column << 8
 SLOT_SIZE = 8
 FILTER_SIZE = 1024
-ORDER_SIZE = 1024  # banks in order of age, see fast_kernels
+ORDER_SIZE = 1024  # banks in order of age, then MAX_BANKS banks that were read, see fast_kernels
 TRACE_SIZE = 7  # tick, command, channel << 32 | bank record number, row, column, kind, arrival
 ERROR_PRIO_FULL, ERROR_STUCK, ERROR_SLOTS = 1, 2, 3
 

@@ -17,7 +17,7 @@ from archsim.memory.dram.enter_kernels import behind, buffered_write, enter
 from archsim.memory.dram.fast_kernels import hit_run, hits_until
 from archsim.memory.dram.issue_kernels import finish_read
 from archsim.memory.dram.recall_kernels import recall
-from archsim.memory.dram.streak_kernels import streak, streaks
+from archsim.memory.dram.streak_kernels import goes_on, hits_only, streak
 from archsim.memory.tables.jit_kernels import entry, inner, outlined
 
 Array = NDArray[np.int64]
@@ -209,20 +209,22 @@ def _run(s: Array, o: int, until: int, what: int, m: int) -> int:
     if what == EMPTY and _reached(s, o, what):
         return 0
     while True:
-        if m & lay.M_STREAK and streaks(s, o, m):
+        if s[o + lay.H_CLOCK] >= 0 and not (m & lay.M_STREAK and goes_on(s, o, m)):
+            settle(s, o, s[o + lay.H_CLOCK], m)
+            s[o + lay.H_CLOCK] = -1
+        if s[o + lay.H_CLOCK] < 0 and s[o + lay.H_WAKE] > until:
+            return int(until)
+        if m & lay.M_STREAK and (s[o + lay.H_CLOCK] >= 0 or hits_only(s, o, m)):
             t = streak(s, o, until, what, m)
             if t >= 0:
                 return t
-        elif s[o + lay.H_CLOCK] >= 0:
-            settle(s, o, s[o + lay.H_CLOCK], m)
-            s[o + lay.H_CLOCK] = -1
+            if s[o + lay.H_WAKE] > until:
+                return int(until)
         t = s[o + lay.H_WAKE]
-        if t > until:
-            return int(until)
         if m & lay.M_TRACE and s[lay.G_TRACE_N] + 4 >= s[lay.G_TRACE_CAP]:
             return -1
         look(s, o, t, m)
-        s[o + lay.H_CLOCK] = t
+        s[o + lay.H_CLOCK], s[o + lay.H_STOP] = t, 0
         if t == until or _reached(s, o, what) or s[lay.G_ERROR] != 0:
             return int(t)
 

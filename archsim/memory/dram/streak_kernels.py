@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.memory.dram import layout_kernels as lay
-from archsim.memory.dram.bank_kernels import apply_constraints, class_bound, ready_at
+from archsim.memory.dram.bank_kernels import apply_constraints, ready_at, row_wake
 from archsim.memory.dram.choose_kernels import mode_changes
+from archsim.memory.dram.controller_kernels import settle
 from archsim.memory.dram.issue_kernels import column_done, count_first, record
 from archsim.memory.tables.jit_kernels import inner, outlined
 
@@ -20,29 +21,29 @@ Array = NDArray[np.int64]
 
 
 @inner
-def streaks(s: Array, o: int, m: int) -> bool:
-    """Is the channel in a state in which `streak` helps?"""
-    d = s[o + lay.H_MODE] & 1
-    if s[o + lay.H_LIST_N + 3 * d] == 0 or s[o + lay.H_PRIO_N] > 0 or mode_changes(s, o):
+def goes_on(s: Array, o: int, m: int) -> bool:
+    """Was the last command one of a streak, after which nothing came but hits and what must wait?"""
+    clock, d = s[o + lay.H_CLOCK], s[o + lay.H_MODE] & 1
+    if s[o + lay.H_STOP] <= clock + 1 or s[o + lay.H_LIST_N + d * lay.D_LISTS] == 0:
         return False
-    if m & lay.M_SPLIT and (s[o + lay.H_PENDING] >= 0 or s[o + lay.H_CAS] >= 0):
+    if mode_changes(s, o) or s[o + lay.H_PRIO_N] > 0 or m & lay.M_ROWHIT:
         return False
-    return m & lay.M_ROWHIT == 0 or s[o + lay.H_LIST_N + 3 * d + 2] == 0
+    return m & lay.M_SPLIT == 0 or (s[o + lay.H_PENDING] < 0 and s[o + lay.H_CAS] < 0)
+
+
+@inner
+def hits_only(s: Array, o: int, m: int) -> bool:
+    """Is a hit all that can issue at the settled channel's next tick?"""
+    if s[o + lay.H_DUE_N] != 0 or s[o + lay.H_DUE_COLUMN] != 2:
+        return False
+    return m & lay.M_SPLIT == 0 or (s[o + lay.H_PENDING] < 0 and s[o + lay.H_CAS] < 0)
 
 
 @inner
 def others(s: Array, o: int, d: int, m: int) -> int:
     """No command but RD or WR of a waiting hit can issue before this tick."""
-    odd = (m & lay.M_HALF) >> 1
-    stop = s[o + lay.H_NEXT_REF]
-    if s[o + lay.H_ACTIVE_N] > 0:
-        stop = min(stop, s[o + lay.H_ACTIVE_MIN] | odd)
-    q = o + lay.H_LIST_N + 3 * d
-    if s[q + 1] > 0:
-        stop = min(stop, max(s[o + lay.H_LIST_MIN + 3 * d + 1], class_bound(s, o, lay.F_ACT, m)) | odd)
-    if s[q + 2] > 0:
-        stop = min(stop, max(s[o + lay.H_LIST_MIN + 3 * d + 2], class_bound(s, o, lay.F_PRE, m)))
-    return int(stop)
+    stop = min(s[o + lay.H_NEXT_REF], s[o + lay.H_ACTIVE_MIN] | ((m & lay.M_HALF) >> 1))
+    return int(min(stop, row_wake(s, o, d, 0, m)))
 
 
 @inner
@@ -61,32 +62,34 @@ def _trace_full(s: Array) -> bool:
 def streak(s: Array, o: int, until: int, what: int, m: int) -> int:
     """Issue hits up to tick `until`, or until there is room in buffer `what` (0 reads, 1 writes).
 
-    Returns the tick reached, as `_run` does; -1: the general path must look at tick H_WAKE.
+    Returns the tick reached, as `_run` does; -1: settled, the general path goes on.
     """
     d = s[o + lay.H_MODE] & 1
     odd = (m & lay.M_HALF) >> 1
-    q, e, field = 3 * d, o + lay.LISTS + 3 * d * lay.LIST_SIZE, lay.B_LIST + 4 * d + lay.B_HIT
+    q = d * lay.D_LISTS
+    e, field = o + lay.LISTS + q * lay.LIST_SIZE, lay.B_LIST + 4 * d + lay.B_HIT
     soonest = s[o + lay.H_CLOCK] + 1
     if soonest == 0:
         soonest = s[o + lay.H_WAKE]
-    stop = others(s, o, d, m)
+    stop = s[o + lay.H_STOP]
     while True:
         if m & lay.M_SPLIT:
             stop = min(stop, s[o + lay.H_WCK])
         tick, b, key = lay.INF, o, lay.NO_KEY
         for k in range(s[o + lay.H_LIST_N + q]):
-            at = (e + 2 * k) & lay.AT
-            if s[at + 1] <= tick:
-                bank = s[at] & lay.AT
+            at = (e + k) & lay.AT
+            if s[at] <= tick:
+                bank = s[at + lay.L_BANK] & lay.AT
                 ready = ready_at(s, bank, d, m)
-                s[at + 1] = ready
+                s[at] = ready
                 ready = max(soonest, ready) | odd
                 if ready < tick or (ready == tick and s[bank + field] < key):
                     tick, b, key = ready, bank, s[bank + field]
         due = max(soonest, min(tick, stop))
         if due > until or tick >= stop or _last_of_mode(s, o, d) or (m & lay.M_TRACE and _trace_full(s)):
-            s[o + lay.H_LIST_MIN + q], s[o + lay.H_CLOCK], s[o + lay.H_WAKE] = tick, -1, due
-            return until if due > until else -1
+            s[o + lay.H_LIST_MIN + q], s[o + lay.H_CLOCK] = tick, -1
+            settle(s, o, soonest - 1, m)
+            return -1
         i = (s[o + lay.H_SLOTS] & lay.AT) + (key & lay.SLOT_MASK) * lay.SLOT_SIZE
         count_first(s, o, b, i)
         apply_constraints(s, o, lay.RD + d, b, tick)
