@@ -239,7 +239,8 @@ def _advance(s: Array, locations: Array, addresses: Array, times: Array, gap: fl
         if o < 0:
             status = MORE if o == -1 else DONE
             break
-        if m & lay.M_DEAL and m & lay.M_TIMED == 0 and what < 1 and s[lay.G_NEXT] < s[lay.G_LOOK_AT]:
+        hits = m & lay.M_DEAL and what < 1 and s[(o & lay.AT) + lay.H_LIST_N] > 0
+        if hits and m & lay.M_TIMED == 0 and s[lay.G_NEXT] < s[lay.G_LOOK_AT]:
             number, until = s[lay.G_NEXT], s[lay.G_GOAL_T]
             t = deal(s, t, locations, addresses, m)
             if s[lay.G_GOAL_O] < 0 and s[lay.G_NEXT] > number:
