@@ -111,27 +111,45 @@ def _drop_old(parent: Path) -> None:
 class _BesideNumba:
     """A finder that finds nothing: it acts when Numba is imported, without importing Numba itself.
 
-    `numba` reads NUMBA_CACHE_DIR while it is imported, so the folder is chosen just before; `_adapt` is applied once
-    its caching module is there.
+    `numba` reads NUMBA_CACHE_DIR while it is imported, so the folder is chosen just before; what `_PATCHES` names is
+    patched once it is there.
     """
+
+    def __init__(self) -> None:
+        self._waiting = set(_PATCHES)
 
     def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
         """Called by the import system for every module that is not loaded yet."""
         if fullname == "numba":
             configure()
-        if fullname != "numba.core.caching":
+        if fullname not in self._waiting:
             return None
-        sys.meta_path.remove(self)
+        self._waiting.remove(fullname)  # the search below asks this finder too
+        if not self._waiting:
+            sys.meta_path.remove(self)
         spec = find_spec(fullname)
         if spec is not None and spec.loader is not None:
             run = spec.loader.exec_module
 
             def run_then_patch(module: ModuleType) -> None:
                 run(module)
-                _adapt(module)
+                _PATCHES[fullname](module)
 
             spec.loader.exec_module = run_then_patch  # type: ignore[method-assign]
         return spec
+
+
+def _look_for_blas_on_use(linalg: Any) -> None:
+    """Let the check pass that Numba makes when its array functions load: it imports scipy.linalg, 0.2 s.
+
+    Functions that need a BLAS check again when a kernel uses them.
+    """
+    check = linalg.ensure_blas
+
+    def first_time() -> None:
+        linalg.ensure_blas = check
+
+    linalg.ensure_blas = first_time
 
 
 def _adapt(caching: ModuleType) -> None:
@@ -171,6 +189,9 @@ def _tolerate_damage(caching: ModuleType) -> None:
             raise OSError(f"damaged cache entry {name}") from error  # Numba treats OSError as a miss
 
     file_class._load_index, file_class._load_data = index_or_empty, data_or_missing
+
+
+_PATCHES = {"numba.core.caching": _adapt, "numba.np.linalg": _look_for_blas_on_use}
 
 
 def _catch_up() -> None:

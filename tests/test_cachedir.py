@@ -96,3 +96,27 @@ def test_damaged_entries_are_compiled_again(suffix: str, damage: bytes, tmp_path
     for file in files:
         file.write_bytes(damage)
     assert python(code, tmp_path) == "42"
+
+
+BLAS = """\
+import sys
+import numpy as np
+from numba import njit
+
+@njit
+def product(a, b):
+    return a @ b
+
+@njit
+def added(a):
+    return a.sum()
+"""
+
+
+def test_a_blas_is_looked_for_when_a_kernel_uses_one(tmp_path: Path) -> None:
+    (tmp_path / "blas_kernels.py").write_text(BLAS)
+    code = (
+        "import archsim, sys\nimport numpy as np\nfrom blas_kernels import added, product\nones = np.ones((2, 3))\n"
+        "print(added(ones), 'scipy.linalg' in sys.modules)\nprint(product(ones, np.ones((3, 2))).sum())"
+    )
+    assert python(code, tmp_path).split() == ["6.0", "False", "12.0"]

@@ -11,9 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from archsim.compute import time_operation
-from archsim.compute.gpu import gpu_operator_time
-from archsim.compute.gpu.machine import machine_of
-from archsim.compute.gpu.operation_model import operator_of
 from archsim.compute.operation import Bound, Operation, OperationCost
 from archsim.config.schemas.gpu import Gpu
 from archsim.config.schemas.gpu_library import GpuKernels
@@ -187,6 +184,10 @@ def _stays_on_chip(gpu: Gpu, launch: Launch, op: Operation) -> bool:
 
 def _on_chip_s(gpu: Gpu, op: Operation) -> float:
     """Element-wise work on tensors on chip: lanes, serial rows, or the L2's rate."""
+    from archsim.compute.gpu import gpu_operator_time  # kernels that machines of another model do without
+    from archsim.compute.gpu.machine import machine_of
+    from archsim.compute.gpu.operation_model import operator_of
+
     kernels = gpu.timing
     assert isinstance(kernels, GpuKernels)
     assert gpu.clock is not None
