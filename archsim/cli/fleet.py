@@ -31,11 +31,16 @@ def _rate(context: click.Context, parameter: click.Parameter, value: str | None)
 
 
 def fleet_options(function: F) -> F:
-    """Adds --events, --host-link and --storage-bandwidth."""
+    """Adds --events, --max-adapters, --adapter-prefetch, --host-link and --storage-bandwidth."""
     storage = "Of an instance, where weights load from; none: the host's memory."
     function = click.option("--storage-bandwidth", callback=_rate, metavar="RATE", help=storage)(function)
     link = "Of each device to its host, for loading; default: what SYSTEM connects to a cpu."
     function = click.option("--host-link", metavar="LINK", help=link)(function)
+    ahead = "First waiting requests whose adapters load while the machine computes."
+    function = click.option("--adapter-prefetch", type=click.IntRange(0, 100_000), default=0, show_default=True,
+                            help=ahead)(function)  # fmt: skip
+    most = "Most adapters an instance holds; default: as many as have room."
+    function = click.option("--max-adapters", type=click.IntRange(1, 1_000_000), metavar="N", help=most)(function)
     events = "Preset (`archsim list events`) or YAML file: instances that fail, leave and join."
     return click.option("--events", metavar="EVENTS", help=events)(function)
 

@@ -49,7 +49,8 @@ EXIT_INTERRUPTED = 130
 @click.pass_context
 def serve(
     context: click.Context, system: str, workload: str, requests: str, rate: float | None, policy: str, instances: int,
-    stages: int, router: str, decode_system: str | None, seed: int, events: str | None, host_link: str | None,
+    stages: int, router: str, decode_system: str | None, seed: int, events: str | None, max_adapters: int | None,
+    adapter_prefetch: int, host_link: str | None,
     storage_bandwidth: float | None, slo_ttft: float | None, slo_tpot: float | None, tpot_over: TpotTokens,
     csv: Path | None, series_csv: Path | None, bin_s: float | None, overrides: tuple[str, ...], output: Output,
 ) -> None:  # fmt: skip
@@ -73,7 +74,8 @@ def serve(
     trace = trace if rate is None else scale_to_rate(trace, rate)
     loading = make_loading(machine, host_link, storage_bandwidth)
     changes = () if events is None else load_events(events, instances, model, loading)
-    where = Deployment(instances, stages, router, seed, decodes, node_events=changes)
+    where = Deployment(instances, stages, router, seed, decodes, node_events=changes, loading=loading,
+                       max_adapters=max_adapters, prefetch=adapter_prefetch)  # fmt: skip
     keep = any(file is not None for file in (output.hdf5, output.perfetto, series_csv))
     with progress(f"{len(trace)} requests", 1.0) as advance:
         report = run(machine, model, trace, policy, deployment=where, slo=limits(slo_ttft, slo_tpot), timeline=keep,

@@ -83,6 +83,11 @@ def _further(report: ServingReport) -> list[tuple[str, str, str]]:
     if report.energy is not None:
         each = f"{format_si(report.energy.j_per_output_token, 'J')} per output token"
         rows.append(("energy", each, f"{format_si(report.energy.joules, 'J')} in all iterations"))
+    if report.adapters is not None:
+        lora = report.adapters
+        loads = f"{lora.loads} loads, {lora.evictions} evictions, at most {lora.most_resident} on an instance"
+        waited = f"waited {format_si(lora.stall_s, 's')} for them, {lora.stall_fraction:.1%} of the busy time"
+        rows.append(("adapters", f"{lora.adapters}, hit rate {lora.hit_rate:.1%}", f"{loads}; {waited}"))
     if report.slo is not None:
         slo = report.slo
         single = f"first token {slo.ttft_attainment:.1%}, per token {slo.tpot_attainment:.1%}"

@@ -26,6 +26,7 @@ _COLUMNS = {
     "output_tokens": ("1", "tokens of the answer"),
     "tenant": ("1", "tenant, numbered in order of appearance"),
     "preemptions": ("1", "times its cache was dropped and recomputed, or swapped out"),
+    "adapter": ("1", "adapter, numbered in order of appearance; -1: none"),
     "instance": ("1", "instance that made its last token, -1 if rejected"),
 }
 _BATCHES = {

@@ -93,16 +93,24 @@ def arrive(s: State, o: OracleArrays, i: Int, now: Int) -> None:
 
 
 @kernel
+def adapter_blocks(s: State, k: Int, i: Int) -> Int:
+    """Blocks of the adapter of request i on instance k; 0 if it has none."""
+    a = s.requests[i]["adapter"]
+    return 0 if a == NONE else s.adapters[s.instances[k]["machine"], a]["blocks"]
+
+
+@kernel
 def claim_blocks(s: State, k: Int, i: Int) -> Int:
     """Blocks an empty instance must have for request i."""
     opt, inst, r = s.options[0], s.instances[k], s.requests[i]
     policy = opt["policy"]
+    extra = adapter_blocks(s, k, i)
     if policy == ORCA or policy == STATIC:
-        return opt["reservation"]
-    needed = blocks_for(r["prompt"] + r["output"] - 1, opt["block"])
+        return opt["reservation"] + extra
+    needed = blocks_for(r["prompt"] + r["output"] - 1, opt["block"]) + extra
     if policy == FAIR:
         peak = r["prompt"] + 1 + max(0, r["output"] - opt["peak_offset"])
-        return max(needed, peak + 1)
+        return max(needed, peak + 1 + extra)
     return needed + max(inst["watermark"], opt["reserve"])
 
 
@@ -116,7 +124,7 @@ def fits(s: State, k: Int, i: Int) -> Int:
     if policy == FAIR and r["prompt"] > opt["max_tokens"]:
         return False
     if policy == DISTSERVE:
-        if blocks_for(r["target"], opt["block"]) > s.instances[k]["total"]:
+        if blocks_for(r["target"], opt["block"]) + adapter_blocks(s, k, i) > s.instances[k]["total"]:
             return False
         k = s.instances.size - 1
     return claim_blocks(s, k, i) <= s.instances[k]["total"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -147,15 +147,11 @@ def unit_rate_stream(trace: Trace, requests: int, seed: int, arrivals: Arrivals)
         if not math.isfinite(trace.rate_per_s):
             raise UsageError(f"{trace.name}: all requests arrive at once, recorded arrivals have no rate")
         times = (trace.arrival_s[part] - trace.arrival_s[0]) * trace.rate_per_s
-        return Trace(
-            trace.name, times, trace.prompt_tokens[part], trace.output_tokens[part], trace.tenant[part], trace.tenants
-        )
+        return trace.take(part, times)
     gaps, picks = np.random.default_rng(seed).spawn(2)
     chosen = picks.integers(0, len(trace), requests)
     times = np.cumsum(gaps.exponential(1.0, requests))
-    return Trace(
-        trace.name, times, trace.prompt_tokens[chosen], trace.output_tokens[chosen], trace.tenant[chosen], trace.tenants
-    )
+    return replace(trace.take(chosen, times), cached_tokens=None)  # drawn one by one, they follow no conversation
 
 
 @dataclass
@@ -172,10 +168,7 @@ class _Runner:
         self.trials: list[Trial] = []
 
     def __call__(self, stream: Trace, seed: int, rate_per_s: float) -> tuple[bool, ServingReport]:
-        at_rate = Trace(
-            stream.name, stream.arrival_s / rate_per_s, stream.prompt_tokens, stream.output_tokens, stream.tenant,
-            stream.tenants,
-        )  # fmt: skip
+        at_rate = replace(stream, arrival_s=stream.arrival_s / rate_per_s)
         report = serve(
             self.oracle, self.model, at_rate, self.policy, deployment=self.deployment, slo=self.criterion.slo,
             **self.options,

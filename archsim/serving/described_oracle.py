@@ -34,6 +34,8 @@ def oracle_of(description: Oracle, folder: Path) -> AffineOracle | OperatorOracl
         per_prompt_token_j=energy.token_j,
         per_prompt_pair_j=energy.pair_j,
         per_context_token_j=energy.context_j,
+        adapter_byte_s=description.adapter_read,
+        adapter_flop_s=description.adapter_flop,
         name=description.name,
     )  # fmt: skip
 

@@ -16,6 +16,7 @@ from archsim.serving.oracle import LatencyOracle
 from archsim.serving.oracle_kernels import OracleArrays
 from archsim.serving.runlog import NS_PER_S, RunLog
 from archsim.serving.state_kernels import (
+    ADAPTER,
     BATCH_LOG,
     CLOCK,
     DOWN,
@@ -25,6 +26,7 @@ from archsim.serving.state_kernels import (
     NONE,
     OPTIONS,
     REQUEST,
+    RESIDENT,
     SLOT,
     TENANT,
     State,
@@ -58,6 +60,7 @@ class Fleet:
     router: str = "round-robin"
     seed: int = 0
     events: tuple[NodeEvent, ...] = ()
+    adapters: NDArray[np.void] | None = None  # (machines, adapters) ADAPTER; None: requests run the model itself
 
 
 def simulate(
@@ -126,7 +129,7 @@ def _answer(state: State, oracle: OracleArrays, fleet: Fleet) -> None:
         machine = fleet.oracles[fleet.instances[instance].machine]
         seconds = machine.iteration_s(prompts, contexts)
         rec["steps"] = 1
-        launch(state, oracle, slot, to_ns(state, float(seconds)))
+        launch(state, oracle, slot, to_ns(state, float(seconds) + float(rec["adapter_s"])))
         joules = getattr(machine, "iteration_j", None)
         if joules is not None:
             rec["asked_j"] = joules(prompts, contexts)
@@ -153,6 +156,7 @@ def _state(
     queues = np.zeros((len(instances), tenants), dtype=TENANT)
     queues["head"] = queues["tail"] = NONE
     queues["weight"] = share
+    adapters = np.zeros((len(fleet.oracles), 0), dtype=ADAPTER) if fleet.adapters is None else fleet.adapters
     clock = np.zeros(1, dtype=CLOCK)
     clock["bad_s"] = np.nan
     clock["lobby_head"] = clock["lobby_tail"] = NONE
@@ -166,7 +170,7 @@ def _state(
         np.zeros((len(instances), 2 * cap), dtype=np.int32), np.zeros(cap + 1, dtype=np.int64),
         np.zeros(cap + 1, dtype=np.int64), queues, options, np.zeros(len(slots), dtype=np.int64), routes,
         np.zeros(GAP_BINS, dtype=np.int64), clock, np.zeros(room, dtype=BATCH_LOG),
-        event_rows(fleet.events),
+        event_rows(fleet.events), adapters, np.zeros((len(instances), adapters.shape[1]), dtype=RESIDENT),
     )  # fmt: skip
 
 
@@ -176,6 +180,7 @@ def _requests(trace: Trace, prefix_caching: bool) -> NDArray[np.void]:
     requests["prompt"] = requests["target"] = trace.prompt_tokens
     requests["output"] = trace.output_tokens
     requests["tenant"] = trace.tenant
+    requests["adapter"] = NONE if trace.adapter is None else trace.adapter
     if prefix_caching and trace.cached_tokens is not None:
         requests["cached"] = trace.cached_tokens
     for name in ("first_scheduled", "first_token", "last_token", "completed", "next", "instance"):

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from archsim.serving.adapter_kernels import take_adapters
 from archsim.serving.arrival_kernels import arrive
 from archsim.serving.finish_kernels import finish_batch, pull
 from archsim.serving.node_kernels import handle_events, leave_if_drained, settle_before_events
@@ -65,6 +66,8 @@ def steady_steps(s: State, k: Int, slot: Int, preempted: Int) -> Int:
     policy = opt["policy"]
     if not opt["join"] or inst["stages"] > 1 or inst["ready"] > 0 or rec["prefills"] > 0:
         return 1
+    if opt["prefetch"] > 0 and inst["waiting"] > 0:
+        return 1  # looks at the queue at every iteration
     steps = MAX_RUN
     for place in range(rec["size"]):
         steps = min(steps, remaining(s, s.batch[slot, place]))
@@ -102,6 +105,8 @@ def start_batch(s: State, o: OracleArrays, k: Int, slot: Int, now: Int, preempte
                 rec["prompt_j"] += joules
     elif s.options[0]["policy"] == FAIR and s.options[0]["output_weight"] >= 0:
         charge_decodes(s, k, slot, 1)
+    if s.resident.shape[1] > 0:
+        take_adapters(s, k, slot, now)
     if rec["prefills"] == 0:
         rec["steps"] = min(MAX_RUN, steady_steps(s, k, slot, preempted))
     if o.kind[m] == ASK:
@@ -111,7 +116,7 @@ def start_batch(s: State, o: OracleArrays, k: Int, slot: Int, now: Int, preempte
     seconds = iteration_s(
         o, m, rec["prefills"], rec["decodes"], rec["new_tokens"], rec["twice_pairs"], rec["contexts"], rec["prompt_s"]
     )
-    launch(s, o, slot, to_ns(s, seconds))
+    launch(s, o, slot, to_ns(s, seconds + rec["adapter_s"]))
 
 
 @kernel
@@ -173,7 +178,7 @@ def form_batches(s: State, o: OracleArrays, now: Int) -> None:
                 slot += 1
             rec = s.slots[slot]
             rec["size"], rec["prefills"], rec["decodes"], rec["contexts"], rec["new_tokens"] = 0, 0, 0, 0, 0
-            rec["twice_pairs"], rec["prompt_s"], rec["prompt_j"] = 0, 0.0, 0.0
+            rec["twice_pairs"], rec["prompt_s"], rec["prompt_j"], rec["adapter_s"] = 0, 0.0, 0.0, 0.0
             before = inst["preempted"]
             form_batch(s, k, slot)
             if rec["size"] == 0:

@@ -23,6 +23,7 @@ from archsim.serving.state_kernels import (
     add_ready,
     cached_tokens,
     count_gap,
+    drop_adapter,
     kernel,
     release,
 )
@@ -106,6 +107,7 @@ def complete(s: State, k: Int, i: Int, now: Int) -> None:
         inst["withheld"] += r["blocks"]
         inst["held"] -= cached_tokens(s, i)
         r["blocks"] = 0
+        drop_adapter(s, k, i)
     else:
         release(s, k, i)
 

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.serving.results import (
+    AdapterUse,
     CacheUse,
     Counts,
     Distribution,
@@ -37,7 +38,8 @@ def request_table(log: RunLog) -> RequestTable:
 
     return RequestTable(
         seconds("arrival"), seconds("first_scheduled"), seconds("first_token"), seconds("completed"),
-        numbers("prompt"), numbers("output"), numbers("tenant"), numbers("restarts"), numbers("instance"),
+        numbers("prompt"), numbers("output"), numbers("tenant"), numbers("restarts"), numbers("adapter"),
+        numbers("instance"),
     )  # fmt: skip
 
 
@@ -184,6 +186,17 @@ def fairness(
     return Fairness(
         window_s, float(spread.mean()), float(spread.max()), jain, tuple(total.tolist()), tenants[: total.size]
     )
+
+
+def adapter_use(log: RunLog, adapters: int) -> AdapterUse:
+    """Loads, hits and what they cost, over all instances."""
+    hits, loads = int(log.total("hits")), int(log.total("loads"))
+    busy = log.total("busy_ns")
+    return AdapterUse(
+        adapters, loads, hits, hits / max(int((log.requests["adapter"] >= 0).sum()), 1), int(log.total("evictions")),
+        int(log.instances["most_resident"].max()), log.total("stall_ns") / NS_PER_S, log.total("load_ns") / NS_PER_S,
+        log.total("stall_ns") / busy if busy else 0.0,
+    )  # fmt: skip
 
 
 def energy(joules: float, total: Counts) -> ServingEnergy | None:

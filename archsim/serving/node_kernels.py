@@ -137,6 +137,9 @@ def _forget(s: State, k: Int) -> None:
     inst["ready"], inst["in_flight"], inst["waiting"], inst["swapped"], inst["extra_ns"] = 0, 0, 0, 0, 0
     inst["head"], inst["tail"], inst["swap_head"], inst["swap_tail"], inst["pull"] = NONE, NONE, NONE, NONE, NONE
     inst["requests"], inst["pending_tokens"], inst["since_admission"], inst["promised"] = 0, 0, 0, 0
+    inst["idle"], inst["adapter_blocks"], inst["resident"], inst["in_use"], inst["link_free"] = 0, 0, 0, 0, 0
+    for a in range(s.resident.shape[1]):
+        s.resident[k, a]["state"], s.resident[k, a]["refs"] = 0, 0
     width = s.slots.size // s.instances.size
     for stage in range(width):
         s.stage_free[k * width + stage] = 0

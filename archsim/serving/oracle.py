@@ -74,6 +74,7 @@ class AffineOracle:
     prompts, decodes  coefficients of their own for iterations without decodes, or without prompts, ordered by
                       `from_decodes`; empty: the ones above
     *_j               the same sum in joules; all 0: energy unknown
+    adapter_*_s       per byte of an adapter that an iteration uses, per operation of a token with it
     """
 
     base_s: float
@@ -91,6 +92,8 @@ class AffineOracle:
     per_prompt_token_j: float = 0.0
     per_prompt_pair_j: float = 0.0
     per_context_token_j: float = 0.0
+    adapter_byte_s: float = 0.0
+    adapter_flop_s: float = 0.0
     name: str = "affine"
 
     @property
@@ -119,6 +122,10 @@ class AffineOracle:
         """Coefficients of joules, shape (3, 1, 6)."""
         terms = (self.base_j, self.per_request_j, self.per_prompt_token_j, self.per_prompt_pair_j)
         return np.tile(np.array([0.0, *terms, self.per_context_token_j]), (3, 1, 1))
+
+    def adapter_s(self, weight_bytes: float, flop_per_token: float) -> tuple[float, float]:
+        """Seconds to read an adapter, and for each token with it."""
+        return self.adapter_byte_s * weight_bytes, self.adapter_flop_s * flop_per_token
 
     def iteration_s(self, prefill_tokens: Sequence[tuple[int, int]], decode_contexts: Sequence[int]) -> float:
         """Seconds of one iteration."""

@@ -252,6 +252,7 @@ class PythonEngine:
             requests[name] = [getattr(request, f"{name}_ns") for request in self._requests]
         for name in ("prompt", "output", "tenant", "target", "processed", "blocks", "restarts", "instance", "rejected"):
             requests[name] = [getattr(request, name) for request in self._requests]
+        requests["adapter"] = -1
         instances = np.zeros(len(self._instances), dtype=INSTANCE)
         for row, instance in zip(instances, self._instances, strict=True):
             row["total"], row["free"] = instance.pool.total, instance.pool.free

@@ -111,6 +111,27 @@ class Fairness:
 
 
 @dataclass(frozen=True)
+class AdapterUse:
+    """Adapters of the requests, and how often one had to be loaded.
+
+    hits            admissions that found theirs there or on its way; per request with one: hit_rate
+    most_resident   on one instance at a time
+    stall_s         time iterations waited for loads, over all instances; stall_fraction: of the busy time
+    load_s          time the host links were loading
+    """
+
+    adapters: int
+    loads: int
+    hits: int
+    hit_rate: float
+    evictions: int
+    most_resident: int
+    stall_s: float
+    load_s: float
+    stall_fraction: float
+
+
+@dataclass(frozen=True)
 class InstanceUse:
     """One instance: share of the run it was busy, mean decode batch, and where it is in a disaggregated machine."""
 
@@ -136,6 +157,7 @@ class RequestTable:
     output_tokens: NDArray[np.int64]
     tenant: NDArray[np.int64]
     preemptions: NDArray[np.int64]
+    adapter: NDArray[np.int64]  # -1 for none
     instance: NDArray[np.int64]  # where it ended; -1 if rejected
 
     @property
@@ -176,6 +198,7 @@ class ServingReport:
     energy: ServingEnergy | None = None
     slo: SloResult | None = None
     fairness: Fairness | None = None
+    adapters: AdapterUse | None = None
     interrupted: bool = False
     tpot_over: TpotTokens = "further"
     notes: tuple[str, ...] = ()  # what a reader must know about the models of the machine

@@ -12,9 +12,10 @@ from archsim import __version__
 from archsim.config.schemas.model import Model
 from archsim.errors import InfeasibleError, UsageError, suggest
 from archsim.serving import metrics
+from archsim.serving.adapters import adapter_rows
 from archsim.serving.engine import ROUTERS, Fleet, Instance, simulate
 from archsim.serving.hooks import Policy
-from archsim.serving.nodes import NodeEvent
+from archsim.serving.nodes import Loading, NodeEvent
 from archsim.serving.oracle import LatencyOracle
 from archsim.serving.policy import POLICIES, CompiledPolicy, PolicyOptions
 from archsim.serving.python_engine import PythonEngine, make_instances
@@ -38,6 +39,9 @@ class Deployment:
     decode_system  machine of the decode instances of a disaggregated policy; None: the same
     decode_stages  pipeline stages of the decode instances; None: as `stages`
     node_events    instances that go and come, see `nodes`
+    loading        where adapters load from; needed if requests have some
+    max_adapters   most adapters an instance holds; None: as many as have room
+    prefetch       how many of the first waiting requests have their adapters loaded while the machine computes
     """
 
     instances: int = 1
@@ -47,6 +51,9 @@ class Deployment:
     decode_system: System | LatencyOracle | None = None
     decode_stages: int | None = None
     node_events: tuple[NodeEvent, ...] = ()
+    loading: Loading | None = None
+    max_adapters: int | None = None
+    prefetch: int = 0
 
 
 def serve(
@@ -123,6 +130,7 @@ def summarise(
         archsim_version=__version__,
         instances=_uses(log, seconds),
         energy=metrics.energy(log.total("joules"), total),
+        adapters=metrics.adapter_use(log, len(log.trace.adapters)) if log.trace.adapter is not None else None,
         fairness=metrics.fairness(table, log.trace.tenants, 60.0, *weights),
         interrupted=log.interrupted,
         requests=table,
@@ -145,12 +153,19 @@ def run(
             machines[1:] = [make_oracle(deployment.decode_system, model)[0]] * (deployment.instances - 1)
         instances = make_instances(machines, options.block_tokens)
         assert issubclass(policy, Policy)
+        if trace.adapter is not None:
+            raise UsageError(f"{trace.name} has adapters, which only the built-in policies (compiled ones) know")
         if deployment.node_events and not policy.takes_node_events:
             raise UsageError(f"policy {policy.__name__} keeps books of its own and takes no node events")
         scheduler = policy(options, instances, longest)
         return PythonEngine(scheduler, instances, trace, deployment.node_events, timeline=timeline).run(progress)
     fleet = _fleet(policy, options, oracle, model, deployment)
+    rows = adapter_rows(trace, model, fleet.oracles, options.block_tokens, deployment.loading)
+    fleet = replace(fleet, adapters=rows)
     settings = policy.settings(options, fleet.instances[0].blocks, longest)
+    if rows is not None:
+        most = len(trace.adapters) if deployment.max_adapters is None else deployment.max_adapters
+        settings |= {"max_adapters": most, "prefetch": deployment.prefetch}
     settings |= {
         "policy": policy.kernel,
         "block": options.block_tokens,

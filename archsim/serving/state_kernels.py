@@ -28,10 +28,11 @@ REQUEST = np.dtype([
     ("arrival", "i8"), ("first_scheduled", "i8"), ("first_token", "i8"), ("last_token", "i8"), ("completed", "i8"),
     ("key", "i8"), ("prompt", "i4"), ("output", "i4"), ("tenant", "i4"), ("target", "i4"), ("processed", "i4"),
     ("blocks", "i4"), ("restarts", "i4"), ("next", "i4"), ("instance", "i4"), ("rejected", "i4"),
-    ("cached", "i4"),
+    ("cached", "i4"), ("adapter", "i4"),
 ])  # fmt: skip
 """target: tokens its prefill has to process; processed: tokens done in this attempt, one more than are in the cache
 once the prefill is complete; cached: leading tokens in the cache when it is admitted;
+adapter: its number, NONE for the model itself;
 key: place among the ready ones, smallest first."""
 
 INSTANCE = np.dtype([
@@ -43,18 +44,22 @@ INSTANCE = np.dtype([
     ("decode_contexts", "i8"), ("held_token_ns", "f8"), ("joules", "f8"), ("promised", "i8"), ("machine", "i8"),
     ("stages", "i8"), ("max_batch", "i8"), ("micro_batch", "i8"), ("bridge_head", "i8"), ("bridge_tail", "i8"),
     ("pull", "i8"), ("pull_end", "i8"), ("pulled_ns", "i8"), ("watermark", "i8"), ("closed", "i8"), ("up_since", "i8"),
-    ("up_ns", "i8"), ("displaced", "i8"),
+    ("up_ns", "i8"), ("displaced", "i8"), ("idle", "i8"), ("adapter_blocks", "i8"), ("resident", "i8"),
+    ("in_use", "i8"), ("link_free", "i8"), ("loads", "i8"), ("hits", "i8"), ("evictions", "i8"), ("stall_ns", "i8"),
+    ("load_ns", "i8"), ("most_resident", "i8"),
 ])  # fmt: skip
 """free, total, peak: blocks of the KV cache; withheld: blocks of finished requests that a static batch keeps; held:
 tokens in the cache; requests: routed here and not finished; pending_tokens: prompt tokens routed here and not done;
 closed: OPEN to new requests, DRAINING until its end, LEAVING when it has drained, or DOWN; up_ns: time there before
-`up_since`; displaced: requests that lost it."""
+`up_since`; displaced: requests that lost it; idle: blocks of resident
+adapters nobody uses, which count as free; adapter_blocks: of those in use; link_free: when the host link is."""
 
 SLOT = np.dtype([
     ("start", "i8"), ("first", "i8"), ("end", "i8"), ("steps", "i8"), ("size", "i8"), ("prefills", "i8"),
     ("decodes", "i8"), ("contexts", "i8"), ("new_tokens", "i8"), ("twice_pairs", "i8"), ("instance", "i8"),
     ("prompt_s", "f8"), ("prompt_j", "f8"), ("asked", "i8"), ("held", "i8"), ("settled", "i8"), ("waiting", "i8"),
     ("step_ns", "i8"), ("asked_j", "f8"), ("blocks", "i8"),
+    ("adapter_s", "f8"),
 ])  # fmt: skip
 """One iteration, or run of `steps` decode iterations, in flight; `first` is the end of its first iteration."""
 
@@ -68,14 +73,23 @@ OPTIONS = np.dtype([
     ("batch_order", "i8"), ("swap", "i8"), ("swap_ns_per_token", "f8"), ("input_weight", "f8"),
     ("output_weight", "f8"), ("lift", "i8"), ("long_prompt", "i8"), ("whole_prompt", "i8"), ("join", "i8"),
     ("transfer_ns_per_token", "f8"), ("transfer_ns", "i8"), ("pull_limit", "f8"),
-    ("decode_limit", "i8"),
+    ("decode_limit", "i8"), ("max_adapters", "i8"), ("prefetch", "i8"),
 ])  # fmt: skip
 
 CLOCK = np.dtype([
     ("now", "i8"), ("arrived", "i8"), ("turn", "i8"), ("rejected", "i8"), ("gap_sum", "f8"), ("gap_count", "i8"),
     ("gap_max", "i8"), ("end", "i8"), ("asked", "i8"), ("logged", "i8"), ("finished", "i8"), ("bad_s", "f8"),
     ("event", "i8"), ("lobby", "i8"), ("lobby_head", "i8"), ("lobby_tail", "i8"),
+    ("mark", "i8"),
 ])  # fmt: skip
+
+ADAPTER = np.dtype([("blocks", "i8"), ("load_ns", "i8"), ("read_s", "f8"), ("token_s", "f8")])
+"""An adapter on a machine: its weights in blocks of the KV cache, time over the host link, time that reading it adds to
+an iteration, and each token with it."""
+
+RESIDENT = np.dtype([("state", "i8"), ("refs", "i8"), ("ready", "i8"), ("used", "i8"), ("seen", "i8")])
+"""An adapter on an instance; state: 1 if there or on its way; refs: requests that hold memory and use it; used: when
+the last of them went; seen: mark of the batch that counted it last."""
 
 NODE_EVENT = np.dtype([("time", "i8"), ("since", "i8"), ("instance", "i4"), ("kind", "i4")])
 """What happens to an instance; since: from when on one that is added is paid for."""
@@ -111,6 +125,7 @@ class State(NamedTuple):
     ready, spare (K, cap) int32   lefts, helds (cap + 1,) int64 scratch   tenants (K, T) TENANT   options (1,) OPTIONS
     stage_free (slots,) int64 when a pipeline stage is free   routes (n,) int32 random choices
     gaps (GAP_BINS,) int64   clock (1,) CLOCK   log (m,) BATCH_LOG   events (e,) NODE_EVENT, by time
+    adapters (M, A) ADAPTER   resident (K, A) RESIDENT
     """
 
     requests: NDArray[Any]
@@ -130,6 +145,8 @@ class State(NamedTuple):
     clock: NDArray[Any]
     log: NDArray[Any]
     events: NDArray[Any]
+    adapters: NDArray[Any]
+    resident: NDArray[Any]
 
 
 @entry
@@ -175,6 +192,98 @@ def pop_front(s: State, k: Int) -> Int:
 
 
 @kernel
+def adapter_room(s: State, k: Int, i: Int) -> Int:
+    """Blocks that the adapter of request i takes on instance k when the request is admitted; 0 if it is in use."""
+    a = s.requests[i]["adapter"]
+    if a == NONE or s.resident[k, a]["refs"] > 0:
+        return 0
+    return s.adapters[s.instances[k]["machine"], a]["blocks"]
+
+
+@kernel
+def adapter_place(s: State, k: Int, i: Int) -> Int:
+    """Whether instance k may use the adapter of request i beside those in use."""
+    a = s.requests[i]["adapter"]
+    return a == NONE or s.resident[k, a]["refs"] > 0 or s.instances[k]["in_use"] < s.options[0]["max_adapters"]
+
+
+@kernel
+def use_adapter(s: State, k: Int, i: Int) -> None:
+    """Request i uses its adapter on instance k from now on; one that is absent starts to load."""
+    a = s.requests[i]["adapter"]
+    if a == NONE:
+        return
+    inst, adapter = s.instances[k], s.resident[k, a]
+    blocks = s.adapters[inst["machine"], a]["blocks"]
+    if adapter["state"]:
+        inst["hits"] += 1
+    if adapter["refs"] == 0:
+        inst["free"] -= blocks
+        inst["adapter_blocks"] += blocks
+        inst["in_use"] += 1
+        if adapter["state"]:
+            inst["idle"] -= blocks
+    adapter["refs"] += 1
+    if not adapter["state"]:
+        load_adapter(s, k, a)
+    inst["peak"] = max(inst["peak"], inst["total"] - inst["free"])
+    evict_idle(s, k)
+
+
+@kernel
+def load_adapter(s: State, k: Int, a: Int) -> None:
+    """Adapter a comes over the host link of instance k, behind those that are on their way."""
+    inst, now = s.instances[k], s.clock[0]["now"]
+    span = s.adapters[inst["machine"], a]["load_ns"]
+    s.resident[k, a]["state"], s.resident[k, a]["used"] = 1, now
+    inst["link_free"] = max(now, inst["link_free"]) + span
+    s.resident[k, a]["ready"] = inst["link_free"]
+    inst["loads"] += 1
+    inst["load_ns"] += span
+    inst["resident"] += 1
+
+
+@kernel
+def drop_adapter(s: State, k: Int, i: Int) -> None:
+    """Request i has given back its memory; its adapter stays as long as nobody needs the place."""
+    a = s.requests[i]["adapter"]
+    if a == NONE:
+        return
+    inst, adapter = s.instances[k], s.resident[k, a]
+    adapter["refs"] -= 1
+    if adapter["refs"] == 0:
+        blocks = s.adapters[inst["machine"], a]["blocks"]
+        inst["free"] += blocks
+        inst["idle"] += blocks
+        inst["adapter_blocks"] -= blocks
+        inst["in_use"] -= 1
+        adapter["used"] = s.clock[0]["now"]
+
+
+@kernel
+def evict_idle(s: State, k: Int) -> None:
+    """Idle adapters go, the least recently used first, until the rest fits into what is free and into the places."""
+    inst = s.instances[k]
+    while inst["idle"] > inst["free"] or inst["resident"] > s.options[0]["max_adapters"]:
+        last = NONE
+        for a in range(s.resident.shape[1]):
+            adapter = s.resident[k, a]
+            if (
+                adapter["state"]
+                and adapter["refs"] == 0
+                and (last == NONE or adapter["used"] < s.resident[k, last]["used"])
+            ):
+                last = a
+        if last == NONE:
+            break
+        s.resident[k, last]["state"] = 0
+        inst["idle"] -= s.adapters[inst["machine"], last]["blocks"]
+        inst["resident"] -= 1
+        inst["evictions"] += 1
+    inst["most_resident"] = max(inst["most_resident"], inst["resident"])
+
+
+@kernel
 def grow(s: State, k: Int, i: Int, blocks: Int) -> None:
     """Request i owns `blocks` blocks from now on; there must be enough."""
     inst = s.instances[k]
@@ -182,6 +291,8 @@ def grow(s: State, k: Int, i: Int, blocks: Int) -> None:
     s.requests[i]["blocks"] = blocks
     if inst["total"] - inst["free"] > inst["peak"]:
         inst["peak"] = inst["total"] - inst["free"]
+    if inst["idle"] > inst["free"]:
+        evict_idle(s, k)
 
 
 @kernel
@@ -196,6 +307,7 @@ def admit(s: State, k: Int, i: Int, blocks: Int) -> None:
     s.requests[i]["processed"] = known
     inst["held"] += known
     inst["pending_tokens"] -= known
+    use_adapter(s, k, i)
     grow(s, k, i, blocks)
 
 
@@ -274,6 +386,7 @@ def release(s: State, k: Int, i: Int) -> None:
     inst["free"] += s.requests[i]["blocks"]
     inst["allocated"] -= 1
     s.requests[i]["blocks"] = 0
+    drop_adapter(s, k, i)
 
 
 @kernel
@@ -316,7 +429,7 @@ def swap_in(s: State, k: Int) -> None:
     while inst["swapped"] > 0 and inst["allocated"] < inst["max_batch"]:
         i = inst["swap_head"]
         blocks = blocks_for(s.requests[i]["processed"], size)
-        if inst["free"] - blocks < inst["watermark"]:
+        if inst["free"] - blocks - adapter_room(s, k, i) < inst["watermark"] or not adapter_place(s, k, i):
             break
         inst["swap_head"] = s.requests[i]["next"]
         if inst["swap_head"] == NONE:
@@ -325,6 +438,7 @@ def swap_in(s: State, k: Int) -> None:
         inst["allocated"] += 1
         inst["extra_ns"] += swap_ns(s, i)
         inst["held"] += cached_tokens(s, i)
+        use_adapter(s, k, i)
         grow(s, k, i, blocks)
         add_ready(s, k, i)
 

@@ -18,6 +18,7 @@ DENSE_BATCHES = 64
 TOLERANCE = 2e-3
 SHARED_BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 SHARED_TOKENS = (PROMPT_GRID, 512, 2048, 8192)
+_RATE_TOKENS = 4096
 MOST_TOKENS = 8192  # of one iteration: what is longer is extrapolated
 Grid = list[int]
 
@@ -31,6 +32,16 @@ class SystemOracle(LatencyOracle):
     def name(self) -> str:
         """Of the machine."""
         return self.system.name
+
+    def adapter_s(self, weight_bytes: float, flop_per_token: float) -> tuple[float, float]:
+        """Reading an adapter, and a token with it: at the rates of the machine's own operators but attention.
+
+        Weights are read as fast as the model's for one token, products computed as fast as those of long prompts.
+        """
+        weights = self.model.layers * self.model.layer_weights
+        read = weight_bytes * self.dense(1).seconds / (weights * self.model.weight_element_bytes)
+        long_prompts = self.dense(_RATE_TOKENS).seconds - self.dense(_RATE_TOKENS // 2).seconds
+        return read, flop_per_token * long_prompts / (_RATE_TOKENS // 2 * 2.0 * weights)
 
     def tables(self, max_batch: int, longest_tokens: int) -> StepTables:
         """Tables for batches up to `max_batch` and contexts up to `longest_tokens`; the last ones are kept."""

@@ -33,7 +33,8 @@ def step_ns(s: State, o: OracleArrays, slot: Int, step: Int) -> Int:
     if o.kind[s.instances[rec["instance"]]["machine"]] == ASK:
         return rec["step_ns"]
     contexts = rec["contexts"] + rec["decodes"] * step
-    return to_ns(s, iteration_s(o, s.instances[rec["instance"]]["machine"], 0, rec["decodes"], 0, 0, contexts, 0.0))
+    m = s.instances[rec["instance"]]["machine"]
+    return to_ns(s, iteration_s(o, m, 0, rec["decodes"], 0, 0, contexts, 0.0) + rec["adapter_s"])
 
 
 @kernel

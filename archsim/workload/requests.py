@@ -11,8 +11,8 @@ import numpy as np
 from archsim.config.loader import load_with_document
 from archsim.config.schemas.requests import Requests, Synthetic, TraceFile
 from archsim.errors import InputError, UsageError
-from archsim.workload.synthetic import draw_arrivals, draw_lengths, draw_sessions
-from archsim.workload.traces import Trace, make_trace, read_lengths, read_trace
+from archsim.workload.synthetic import draw_adapters, draw_arrivals, draw_lengths, draw_sessions
+from archsim.workload.traces import Adapter, Trace, make_trace, read_lengths, read_trace
 
 
 def load_requests(name_or_path: str, overrides: Iterable[str] = ()) -> Trace:
@@ -56,7 +56,8 @@ def _recorded(name: str, source: TraceFile, folder: Path) -> Trace:
 
 def _synthetic(name: str, source: Synthetic, folder: Path) -> Trace:
     """Arrivals first, then lengths, each from its own child of the seed: changing one leaves the other as it is."""
-    arrival_rng, prompt_rng, output_rng, tenant_rng, session_rng = np.random.default_rng(source.seed).spawn(5)
+    streams = np.random.default_rng(source.seed).spawn(6)
+    arrival_rng, prompt_rng, output_rng, tenant_rng, session_rng, adapter_rng = streams
     arrival = draw_arrivals(source.arrivals, source.count, arrival_rng)
     if source.lengths is not None:
         pairs = read_lengths(folder / Path(source.lengths.file).expanduser())
@@ -77,4 +78,9 @@ def _synthetic(name: str, source: Synthetic, folder: Path) -> Trace:
         shares = np.array([tenant.share for tenant in source.tenants])
         drawn = tenant_rng.choice(len(shares), len(arrival), p=shares / shares.sum())
         tenants = [source.tenants[index].name for index in drawn.tolist()]
-    return replace(make_trace(name, arrival, prompt, output, tenants), cached_tokens=cached)
+    trace = replace(make_trace(name, arrival, prompt, output, tenants), cached_tokens=cached)
+    if source.adapters is None:
+        return trace
+    ranks = source.adapters.ranks
+    made = tuple(Adapter(f"a{index}", ranks[index % len(ranks)]) for index in range(source.adapters.count))
+    return replace(trace, adapter=draw_adapters(source.adapters, len(trace), adapter_rng), adapters=made)

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.config.schemas.requests import (
+    Adapters,
     Arrivals,
     ConstantArrivals,
     DiurnalArrivals,
@@ -96,3 +97,13 @@ def draw_sessions(
     arrival = np.array(columns[0], dtype=np.float64)
     tokens = [np.array(column, dtype=np.int64) for column in columns[1:]]
     return arrival, tokens[0], tokens[1], tokens[2]
+
+
+def draw_adapters(source: Adapters, count: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """The adapter of each request, -1 for those outside `share`."""
+    if source.popularity == "power":
+        chosen = np.floor(source.count * rng.power(source.alpha, count)).astype(np.int64).clip(0, source.count - 1)
+    else:
+        weights = np.arange(1, source.count + 1) ** -source.alpha
+        chosen = rng.choice(source.count, count, p=weights / weights.sum()).astype(np.int64)
+    return np.where(rng.random(count) < source.share, chosen, -1)

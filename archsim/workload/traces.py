@@ -6,7 +6,7 @@ import csv
 import json
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TextIO
@@ -19,10 +19,20 @@ from archsim.errors import InputError, suggest
 REQUIRED_COLUMNS = ("arrival_s", "prompt_tokens", "output_tokens")
 LENGTH_COLUMNS = ("prompt_tokens", "output_tokens")
 TENANT_COLUMN = "tenant_id"
+ADAPTER_COLUMNS = ("adapter_id", "adapter_rank")
+MAX_RANK = 65_536
 MAX_ARRIVAL_S = 1e9  # int64 nanoseconds hold nine times that
 MAX_TOKENS = 2**31 - 1
 MAX_TEXT = 200
 MAX_LINE = 10_000_000
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """Low-rank weights (LoRA) that requests of one kind add to the model."""
+
+    name: str
+    rank: int
 
 
 @dataclass(frozen=True)
@@ -35,6 +45,7 @@ class Trace:
     tenant         int64, index into `tenants`
     cached_tokens  int64, leading tokens of the prompt that an earlier request of its conversation has processed; None:
                    no request shares anything
+    adapter        int64, index into `adapters`, -1 for the model itself; None: no request has one
     """
 
     name: str
@@ -44,6 +55,20 @@ class Trace:
     tenant: NDArray[np.int64]
     tenants: tuple[str, ...] = ("0",)
     cached_tokens: NDArray[np.int64] | None = None
+    adapter: NDArray[np.int64] | None = None
+    adapters: tuple[Adapter, ...] = ()
+
+    def take(self, chosen: NDArray[np.int64] | slice, arrival_s: NDArray[np.float64]) -> Trace:
+        """The chosen requests, with other arrivals."""
+
+        def of(column: NDArray[np.int64] | None) -> NDArray[np.int64] | None:
+            return None if column is None else column[chosen]
+
+        return replace(
+            self, arrival_s=arrival_s, prompt_tokens=self.prompt_tokens[chosen],
+            output_tokens=self.output_tokens[chosen], tenant=self.tenant[chosen],
+            cached_tokens=of(self.cached_tokens), adapter=of(self.adapter),
+        )  # fmt: skip
 
     def __len__(self) -> int:
         return len(self.arrival_s)
@@ -90,12 +115,14 @@ def _refuse(name: str, column: str, values: NDArray[np.generic], bad: NDArray[np
 def read_trace(path: Path, limit: int | None = None) -> Trace:
     """The trace of a CSV file, or of a JSONL file with such keys: arrival_s, prompt_tokens, output_tokens, tenant_id.
 
-    tenant_id is optional and other columns are ignored; lines before a CSV's header that start with # are comments.
-    Raises InputError with file, line and column for the first thing that is wrong: a missing column, text that is no
-    finite non-negative number, a length below 1, arrivals out of order, no request at all.
+    tenant_id is optional, and so are adapter_id (empty: none) with adapter_rank; other columns are ignored; lines
+    before a CSV's header that start with # are comments. Raises InputError with file, line and column for the first
+    thing that is wrong: a missing column, text that is no finite non-negative number, a length below 1, arrivals out of
+    order, an adapter of two ranks, no request at all.
     """
-    arrival, prompt, output, tenant = [], [], [], []
-    has_tenant, rows = _open(path, REQUIRED_COLUMNS)
+    arrival, prompt, output, tenant, adapter = [], [], [], [], []
+    ranks: dict[str, int] = {}
+    optional, rows = _open(path, REQUIRED_COLUMNS)
     previous = 0.0
     for line, cells in islice(rows, limit):
         when = _number(path, line, "arrival_s", cells[0])
@@ -105,11 +132,30 @@ def read_trace(path: Path, limit: int | None = None) -> Trace:
         arrival.append(when)
         prompt.append(_tokens(path, line, "prompt_tokens", cells[1]))
         output.append(_tokens(path, line, "output_tokens", cells[2]))
-        if has_tenant:
-            tenant.append(cells[3][:MAX_TEXT])
+        further = dict(zip(optional, cells[3:], strict=True))
+        if TENANT_COLUMN in further:
+            tenant.append(further[TENANT_COLUMN][:MAX_TEXT])
+        if ADAPTER_COLUMNS[0] in further:
+            adapter.append(_adapter(path, line, further[ADAPTER_COLUMNS[0]], further[ADAPTER_COLUMNS[1]], ranks))
     if not arrival:
         raise InputError(f"{path}: no requests below the header")
-    return make_trace(path.stem, arrival, prompt, output, tenant if has_tenant else None)
+    trace = make_trace(path.stem, arrival, prompt, output, tenant if TENANT_COLUMN in optional else None)
+    if not ranks:
+        return trace
+    numbers = {name: index for index, name in enumerate(ranks)}
+    used = np.array([numbers.get(name, -1) for name in adapter], dtype=np.int64)
+    return replace(trace, adapter=used, adapters=tuple(Adapter(name, rank) for name, rank in ranks.items()))
+
+
+def _adapter(path: Path, line: int, name: str, rank: str, ranks: dict[str, int]) -> str:
+    """The name of an adapter, whose rank is noted in `ranks`; empty: none."""
+    name = name.strip()[:MAX_TEXT]
+    if not name:
+        return name
+    found = _tokens(path, line, ADAPTER_COLUMNS[1], rank, MAX_RANK)
+    if ranks.setdefault(name, found) != found:
+        raise InputError(f"{path}:{line}: adapter_rank: found {found}, adapter {name!r} had {ranks[name]} before")
+    return name
 
 
 def read_lengths(path: Path) -> NDArray[np.int64]:
@@ -124,8 +170,8 @@ def read_lengths(path: Path) -> NDArray[np.int64]:
     return np.array(pairs, dtype=np.int64)
 
 
-def _open(path: Path, wanted: tuple[str, ...]) -> tuple[bool, Iterator[tuple[int, list[str]]]]:
-    """Whether there are tenants, and an iterator of (line number, cells in the order wanted, tenant last)."""
+def _open(path: Path, wanted: tuple[str, ...]) -> tuple[tuple[str, ...], Iterator[tuple[int, list[str]]]]:
+    """The optional columns there are, and an iterator of (line number, cells in the order wanted, then those)."""
     rows = _rows(path)
     first = next(rows, None)
     if first is None:
@@ -137,8 +183,12 @@ def _open(path: Path, wanted: tuple[str, ...]) -> tuple[bool, Iterator[tuple[int
         if name not in header:
             found = f"{suggest(name, header)} (found: {', '.join(header)[:MAX_TEXT]})"
             raise InputError(f"{path}:{line}: missing column {name!r}{found}")
-    has_tenant = TENANT_COLUMN in header
-    order = [header.index(name) for name in (*wanted, *((TENANT_COLUMN,) if has_tenant else ()))]
+    identity, rank = ADAPTER_COLUMNS
+    if identity in header and rank not in header:
+        raise InputError(f"{path}:{line}: column {identity!r} needs a column {rank!r} beside it")
+    adapters = ADAPTER_COLUMNS if identity in header else ()
+    optional = (*((TENANT_COLUMN,) if TENANT_COLUMN in header else ()), *adapters)
+    order = [header.index(name) for name in (*wanted, *optional)]
 
     def cells() -> Iterator[tuple[int, list[str]]]:
         for line, row in rows:
@@ -146,7 +196,7 @@ def _open(path: Path, wanted: tuple[str, ...]) -> tuple[bool, Iterator[tuple[int
                 raise InputError(f"{path}:{line}: found {len(row)} columns, the header has {len(header)}")
             yield line, [row[index] for index in order]
 
-    return has_tenant, cells()
+    return optional, cells()
 
 
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -205,9 +255,9 @@ def _number(path: Path, line: int, column: str, text: str) -> float:
     return value
 
 
-def _tokens(path: Path, line: int, column: str, text: str) -> int:
+def _tokens(path: Path, line: int, column: str, text: str, most: int = MAX_TOKENS) -> int:
     digits = text.strip()
     value = int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 12 else 0
-    if not 1 <= value <= MAX_TOKENS:
-        raise InputError(f"{path}:{line}: {column}: found {text[:MAX_TEXT]!r}, expected an integer of at least 1")
+    if not 1 <= value <= most:
+        raise InputError(f"{path}:{line}: {column}: found {text[:MAX_TEXT]!r}, expected an integer from 1 to {most}")
     return value

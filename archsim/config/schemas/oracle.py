@@ -64,6 +64,8 @@ class Oracle(Preset):
     prompts: tuple[AffineCoefficients, ...] = Field(default=(), description="for iterations without decodes")
     decodes: tuple[AffineCoefficients, ...] = Field(default=(), description="for iterations without prompts")
     energy: AffineEnergy | None = None
+    adapter_read: Seconds = Field(default=0.0, ge=0, description="of an iteration, per byte of each adapter it uses")
+    adapter_flop: Seconds = Field(default=0.0, ge=0, description="per operation of a token's products with its adapter")
     max_tokens: int = Field(ge=1, description="tokens whose keys and values fit")
     kv_bytes_per_token: float = Field(default=1.0, gt=0)
     usd_per_hour: float | None = Field(default=None, ge=0)

@@ -137,6 +137,22 @@ class Tenant(Config):
     share: float = Field(gt=0, description="relative to the shares of the others")
 
 
+class Adapters(Config):
+    """Adapters (LoRA) drawn for every request; the first one is used most."""
+
+    count: int = Field(ge=1, le=100_000)
+    ranks: tuple[Annotated[int, Field(ge=1, le=65_536)], ...] = Field(
+        default=(8,), min_length=1, max_length=1000, description="of the adapters, in turn"
+    )
+    popularity: Literal["zipf", "power"] = Field(
+        default="zipf",
+        description="zipf: adapter k with probability proportional to k^-alpha; power: floor(count u), u drawn from "
+        "NumPy's power distribution, as S-LoRA's workloads are (alpha 1: all alike, less: the first ones more)",
+    )
+    alpha: float = Field(default=1.0, gt=0, le=10)
+    share: float = Field(default=1.0, gt=0, le=1, description="of the requests; the others run the model itself")
+
+
 class LengthsFile(Config):
     """Prompt and output lengths drawn together, with repetition, from a CSV (prompt_tokens, output_tokens)."""
 
@@ -153,6 +169,7 @@ class Synthetic(Config):
     output: Length | None = None
     lengths: LengthsFile | None = Field(default=None, description="in place of prompt and output")
     tenants: tuple[Tenant, ...] = Field(default=(), max_length=1000, description="drawn for every request by share")
+    adapters: Adapters | None = None
     sessions: Sessions | None = Field(
         default=None, description="the requests are turns of conversations; `arrivals` are those of conversations"
     )

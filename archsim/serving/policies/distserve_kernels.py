@@ -15,14 +15,19 @@ from archsim.serving.state_kernels import (
     OPEN,
     Int,
     State,
+    adapter_place,
+    adapter_room,
     add_ready,
     add_to_batch,
     admit,
     blocks_for,
+    drop_adapter,
+    evict_idle,
     kernel,
     pop_front,
     push_back,
     swap_in,
+    use_adapter,
 )
 
 PREFILL, DECODE = 1, 2
@@ -54,7 +59,9 @@ def _form_prefill(s: State, k: Int, slot: Int) -> None:
         target = s.requests[inst["head"]]["target"]
         tokens += target
         blocks = blocks_for(target, opt["block"])
-        if (rec["size"] > 0 and tokens > opt["max_tokens"]) or blocks > inst["free"]:
+        if (rec["size"] > 0 and tokens > opt["max_tokens"]) or blocks + adapter_room(s, k, inst["head"]) > inst["free"]:
+            return
+        if not adapter_place(s, k, inst["head"]):
             return
         i = pop_front(s, k)
         admit(s, k, i, blocks)
@@ -105,6 +112,7 @@ def forget_source(s: State, d: Int, k: Int) -> None:
     if i != NONE and s.requests[i]["instance"] == k:
         inst["free"] += s.requests[i]["blocks"]
         inst["promised"] -= s.requests[i]["blocks"]
+        drop_adapter(s, d, i)
         inst["requests"] -= 1
         inst["pull"] = NONE
         inst["dirty"] = 1
@@ -133,14 +141,17 @@ def start_pull(s: State, d: Int, now: Int) -> None:
     inst = s.instances[d]
     i = inst["bridge_head"]
     blocks = s.requests[i]["blocks"]
-    if blocks > inst["free"]:
+    if blocks + adapter_room(s, d, i) > inst["free"] or not adapter_place(s, d, i):
         return
+    use_adapter(s, d, i)
     inst["bridge_head"] = s.requests[i]["next"]
     if inst["bridge_head"] == NONE:
         inst["bridge_tail"] = NONE
     inst["free"] -= blocks
     inst["promised"] += blocks
     inst["peak"] = max(inst["peak"], inst["total"] - inst["free"])
+    if inst["idle"] > inst["free"]:
+        evict_idle(s, d)
     inst["pull"] = i
     span = s.options[0]["transfer_ns"] + np.int64(
         np.rint(s.requests[i]["target"] * s.options[0]["transfer_ns_per_token"])
@@ -158,6 +169,7 @@ def finish_pull(s: State, d: Int) -> None:
     source = s.instances[r["instance"]]
     source["free"] += r["blocks"]
     source["allocated"] -= 1
+    drop_adapter(s, r["instance"], i)
     source["held"] -= r["target"]
     source["dirty"] = 1
     inst["held"] += r["target"]

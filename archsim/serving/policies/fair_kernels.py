@@ -10,6 +10,8 @@ from archsim.serving.state_kernels import (
     NONE,
     Int,
     State,
+    adapter_place,
+    adapter_room,
     add_to_batch,
     admit,
     all_decode,
@@ -98,7 +100,9 @@ def _admit_peak_aware(s: State, k: Int, slot: Int) -> None:
         i = s.tenants[k, u]["head"] if fair else inst["head"]
         prompt = s.requests[i]["target"]
         lone = tokens == 0 and s.requests[i]["restarts"] > 0  # what it had generated belongs to its prompt now
-        if (tokens + prompt > opt["max_tokens"] and not lone) or not _fits(s, i, count, inst["total"]):
+        if (tokens + prompt > opt["max_tokens"] and not lone) or not adapter_place(s, k, i):
+            return
+        if not _fits(s, i, count, inst["total"] - inst["adapter_blocks"] - adapter_room(s, k, i)):
             return
         count, tokens = count + 1, tokens + prompt
         if fair:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from archsim.serving.state_kernels import (
     Int,
     State,
+    adapter_place,
+    adapter_room,
     add_to_batch,
     admit,
     all_decode,
@@ -38,7 +40,8 @@ def _admit_reserved(s: State, k: Int, slot: Int) -> None:
         inst["waiting"] > 0
         and rec["size"] < inst["micro_batch"]
         and inst["allocated"] < inst["max_batch"]
-        and inst["free"] >= opt["reservation"]
+        and inst["free"] - adapter_room(s, k, inst["head"]) >= opt["reservation"]
+        and adapter_place(s, k, inst["head"])
     ):
         i = pop_front(s, k)
         admit(s, k, i, opt["reservation"])

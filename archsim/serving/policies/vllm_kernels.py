@@ -5,6 +5,8 @@ from __future__ import annotations
 from archsim.serving.state_kernels import (
     Int,
     State,
+    adapter_place,
+    adapter_room,
     add_to_batch,
     admit,
     blocks_for,
@@ -31,8 +33,8 @@ def form_vllm(s: State, k: Int, slot: Int) -> None:
 def has_room(s: State, k: Int, i: Int) -> Int:
     """Whether there is a place for request i, and blocks for its prompt above the watermark."""
     inst, opt = s.instances[k], s.options[0]
-    left = inst["free"] - blocks_for(s.requests[i]["target"], opt["block"])
-    return inst["allocated"] < inst["max_batch"] and left >= inst["watermark"]
+    left = inst["free"] - blocks_for(s.requests[i]["target"], opt["block"]) - adapter_room(s, k, i)
+    return inst["allocated"] < inst["max_batch"] and left >= inst["watermark"] and adapter_place(s, k, i)
 
 
 @kernel

@@ -5,6 +5,8 @@ from __future__ import annotations
 from archsim.serving.state_kernels import (
     Int,
     State,
+    adapter_place,
+    adapter_room,
     add_to_batch,
     admit,
     blocks_for,
@@ -32,7 +34,8 @@ def form_vllm_v1(s: State, k: Int, slot: Int) -> None:
         tokens = min(lacking(s, inst["head"]), opt["long_prompt"], budget)
         first = target - lacking(s, inst["head"]) + tokens
         wanted = blocks_for(target if opt["whole_prompt"] else first, opt["block"])
-        if wanted > inst["free"] - inst["watermark"]:
+        room = inst["free"] - inst["watermark"] - adapter_room(s, k, inst["head"])
+        if wanted > room or not adapter_place(s, k, inst["head"]):
             return
         i = pop_front(s, k)
         admit(s, k, i, blocks_for(first, opt["block"]))
