@@ -112,6 +112,14 @@ def kernel(function: F) -> F:
     return compiled
 
 
+def hot(function: F) -> F:
+    """As `kernel`, for a small function of the inner loops: always inlined."""
+    compiled: F = njit(
+        cache=True, nogil=True, _nrt=False, no_cpython_wrapper=True, no_cfunc_wrapper=True, forceinline=True
+    )(function)
+    return compiled
+
+
 def entry(function: F) -> F:
     """As `kernel`, for a function that Python calls too."""
     compiled: F = njit(cache=True, nogil=True, _nrt=False, no_cfunc_wrapper=True)(function)
@@ -179,7 +187,7 @@ def push_front(s: State, k: Int, i: Int) -> None:
     inst["waiting"] += 1
 
 
-@kernel
+@hot
 def pop_front(s: State, k: Int) -> Int:
     """Take the head off the waiting queue, which is not empty."""
     inst = s.instances[k]
@@ -191,7 +199,7 @@ def pop_front(s: State, k: Int) -> Int:
     return i
 
 
-@kernel
+@hot
 def adapter_room(s: State, k: Int, i: Int) -> Int:
     """Blocks that the adapter of request i takes on instance k when the request is admitted; 0 if it is in use."""
     a = s.requests[i]["adapter"]
@@ -200,7 +208,7 @@ def adapter_room(s: State, k: Int, i: Int) -> Int:
     return s.adapters[s.instances[k]["machine"], a]["blocks"]
 
 
-@kernel
+@hot
 def adapter_place(s: State, k: Int, i: Int) -> Int:
     """Whether instance k may use the adapter of request i beside those in use."""
     a = s.requests[i]["adapter"]
@@ -283,7 +291,7 @@ def evict_idle(s: State, k: Int) -> None:
     inst["most_resident"] = max(inst["most_resident"], inst["resident"])
 
 
-@kernel
+@hot
 def grow(s: State, k: Int, i: Int, blocks: Int) -> None:
     """Request i owns `blocks` blocks from now on; there must be enough."""
     inst = s.instances[k]
@@ -311,14 +319,14 @@ def admit(s: State, k: Int, i: Int, blocks: Int) -> None:
     grow(s, k, i, blocks)
 
 
-@kernel
+@hot
 def lacking(s: State, i: Int) -> Int:
     """Tokens that the prefill of request i, which waits, has to compute: all but a cached prefix, at least one."""
     target = s.requests[i]["target"]
     return target - min(s.requests[i]["cached"], target - 1)
 
 
-@kernel
+@hot
 def add_to_batch(s: State, slot: Int, i: Int, tokens: Int) -> None:
     """Request i takes part in the iteration of `slot` with `tokens` new tokens."""
     rec, r = s.slots[slot], s.requests[i]
@@ -335,7 +343,7 @@ def add_to_batch(s: State, slot: Int, i: Int, tokens: Int) -> None:
     s.instances[rec["instance"]]["held"] += tokens
 
 
-@kernel
+@hot
 def add_ready(s: State, k: Int, i: Int) -> None:
     """Request i can run again; it takes its place by `key`, or the last one if batches keep their order."""
     inst = s.instances[k]
@@ -362,7 +370,7 @@ def all_decode(s: State, k: Int, slot: Int) -> None:
     drop_ready(s, k, count)
 
 
-@kernel
+@hot
 def drop_ready(s: State, k: Int, count: Int) -> None:
     """The first `count` ready requests are in a batch now."""
     inst = s.instances[k]
@@ -371,7 +379,7 @@ def drop_ready(s: State, k: Int, count: Int) -> None:
     inst["ready"] -= count
 
 
-@kernel
+@hot
 def cached_tokens(s: State, i: Int) -> Int:
     """Tokens of request i whose keys and values are in the cache (not in an iteration in flight)."""
     r = s.requests[i]
@@ -443,14 +451,14 @@ def swap_in(s: State, k: Int) -> None:
         add_ready(s, k, i)
 
 
-@kernel
+@hot
 def remaining(s: State, i: Int) -> Int:
     """Decode steps request i still has to run before it is complete."""
     r = s.requests[i]
     return r["prompt"] + r["output"] - r["processed"]
 
 
-@kernel
+@hot
 def count_gap(s: State, gap: Int, weight: Int) -> None:
     """`weight` tokens came `gap` ns after the ones before them."""
     shift = 0

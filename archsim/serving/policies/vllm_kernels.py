@@ -12,6 +12,7 @@ from archsim.serving.state_kernels import (
     blocks_for,
     drop_ready,
     grow,
+    hot,
     kernel,
     pop_front,
     preempt,
@@ -29,7 +30,7 @@ def form_vllm(s: State, k: Int, slot: Int) -> None:
         decode_paged(s, k, slot)
 
 
-@kernel
+@hot
 def has_room(s: State, k: Int, i: Int) -> Int:
     """Whether there is a place for request i, and blocks for its prompt above the watermark."""
     inst, opt = s.instances[k], s.options[0]
@@ -69,7 +70,7 @@ def decode_paged(s: State, k: Int, slot: Int) -> None:
     drop_ready(s, k, place)
 
 
-@kernel
+@hot
 def make_room(s: State, k: Int, i: Int) -> Int:
     """Take the block that a decode step of request i needs, preempting the last ready ones; False if i was it."""
     inst, opt, r = s.instances[k], s.options[0], s.requests[i]
