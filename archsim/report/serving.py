@@ -83,6 +83,9 @@ def _further(report: ServingReport) -> list[tuple[str, str, str]]:
     if report.energy is not None:
         each = f"{format_si(report.energy.j_per_output_token, 'J')} per output token"
         rows.append(("energy", each, f"{format_si(report.energy.joules, 'J')} in all iterations"))
+    if report.units:
+        shares = ", ".join(f"{escape(use.unit)} {use.decode_busy_fraction:.1%}" for use in report.units)
+        rows.append(("units", "busy in the mean decode step", shares))
     if report.adapters is not None:
         lora = report.adapters
         loads = f"{lora.loads} loads, {lora.evictions} evictions, at most {lora.most_resident} on an instance"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from archsim.serving.gap_kernels import count_gap
 from archsim.serving.oracle_kernels import OracleArrays
 from archsim.serving.policies.distserve_kernels import (
     DECODE,
@@ -22,7 +23,6 @@ from archsim.serving.state_kernels import (
     State,
     add_ready,
     cached_tokens,
-    count_gap,
     drop_adapter,
     kernel,
     release,

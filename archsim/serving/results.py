@@ -132,6 +132,14 @@ class AdapterUse:
 
 
 @dataclass(frozen=True)
+class UnitUse:
+    """A unit or link of the machine: busy share of a decode step of the run's mean batch at its mean context."""
+
+    unit: str
+    decode_busy_fraction: float
+
+
+@dataclass(frozen=True)
 class InstanceUse:
     """One instance: share of the run it was busy, mean decode batch, and where it is in a disaggregated machine."""
 
@@ -199,6 +207,7 @@ class ServingReport:
     slo: SloResult | None = None
     fairness: Fairness | None = None
     adapters: AdapterUse | None = None
+    units: tuple[UnitUse, ...] = ()
     interrupted: bool = False
     tpot_over: TpotTokens = "further"
     notes: tuple[str, ...] = ()  # what a reader must know about the models of the machine
@@ -214,5 +223,6 @@ class ServingReport:
         plain = {
             key: asdict(value) if hasattr(value, "__dataclass_fields__") else value for key, value in result.items()
         }
+        plain["units"] = [asdict(unit) for unit in self.units]
         plain["instances"] = [asdict(instance) for instance in self.instances]
         return {"schema": SERVING_SCHEMA, **plain}

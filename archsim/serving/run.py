@@ -19,7 +19,7 @@ from archsim.serving.nodes import Loading, NodeEvent
 from archsim.serving.oracle import LatencyOracle
 from archsim.serving.policy import POLICIES, CompiledPolicy, PolicyOptions
 from archsim.serving.python_engine import PythonEngine, make_instances
-from archsim.serving.results import InstanceUse, ServingReport, Slo, TpotTokens
+from archsim.serving.results import InstanceUse, ServingReport, Slo, TpotTokens, UnitUse
 from archsim.serving.runlog import NS_PER_S, RunLog
 from archsim.serving.series import time_series
 from archsim.workload.requests import load_requests
@@ -66,6 +66,7 @@ def serve(
     slo: Slo | None = None,
     usd_per_hour: float | None = None,
     timeline: bool = False,
+    units: bool = False,
     bin_s: float | None = None,
     tpot_over: TpotTokens = "further",
     progress: Progress | None = None,
@@ -76,6 +77,7 @@ def serve(
     system        a machine, whose latency oracle for `model` is made here, or an oracle of one's own
     usd_per_hour  price of all instances; None: the oracle's, else that of the system by its cost model
     timeline      keep every batch, for Perfetto, and the time series
+    units         of a described machine, say how busy its units and links are in the run's mean decode step
     bin_s         length of the bins of the time series, which are kept and listed in JSON then; None: an even length
     tpot_over     divide by the `further` tokens of an answer (O - 1) or, as Vidur and DistServe's simulator, by `all`
     options       of the policy, see its `Options` class; e.g. max_batch, block_tokens
@@ -100,6 +102,8 @@ def serve(
         report = replace(report, notes=system.notes)
     if slo is not None and report.requests is not None:
         report = replace(report, slo=metrics.slo_result(report.requests, slo, tpot_over))
+    if units:
+        report = replace(report, units=_unit_use(oracle, log))
     if keep:
         report = replace(report, series=time_series(log, bin_s), series_listed=bin_s is not None)
     return report
@@ -197,6 +201,17 @@ def _fleet(
         stages = (deployment.decode_stages if decodes else None) or deployment.stages
         instances.append(Instance(machine, blocks, stages, role, options.max_batch, low))
     return Fleet(oracles, tuple(instances), deployment.router, deployment.seed, deployment.node_events)
+
+
+def _unit_use(oracle: LatencyOracle, log: RunLog) -> tuple[UnitUse, ...]:
+    """Of the mean decode step of all instances; empty where the oracle knows no units."""
+    from archsim.serving.system_oracle import SystemOracle
+
+    steps, tokens = log.total("decode_iterations"), log.total("decode_tokens")
+    if not isinstance(oracle, SystemOracle) or not tokens:
+        return ()
+    busy = oracle.decode_units(max(1, round(tokens / steps)), log.total("decode_contexts") / tokens)
+    return tuple(UnitUse(unit, share) for unit, share in busy.items())
 
 
 def _uses(log: RunLog, seconds: float) -> tuple[InstanceUse, ...]:

@@ -357,19 +357,6 @@ def add_ready(s: State, k: Int, i: Int) -> None:
     inst["ready"] += 1
 
 
-@kernel
-def all_decode(s: State, k: Int, slot: Int) -> None:
-    """Every ready request makes one token, up to a micro-batch; blocks are taken without a look at what is free."""
-    inst, size = s.instances[k], s.options[0]["block"]
-    count = min(inst["ready"], inst["micro_batch"])
-    for place in range(count):
-        i = s.ready[k, place]
-        if s.requests[i]["processed"] > s.requests[i]["blocks"] * size:
-            grow(s, k, i, s.requests[i]["blocks"] + 1)
-        add_to_batch(s, slot, i, 1)
-    drop_ready(s, k, count)
-
-
 @hot
 def drop_ready(s: State, k: Int, count: Int) -> None:
     """The first `count` ready requests are in a batch now."""
@@ -397,76 +384,8 @@ def release(s: State, k: Int, i: Int) -> None:
     drop_adapter(s, k, i)
 
 
-@kernel
-def preempt(s: State, k: Int, i: Int) -> None:
-    """Request i loses its cache: recomputed from the head of the queue, or swapped out to the host."""
-    inst, r = s.instances[k], s.requests[i]
-    inst["preempted"] += 1
-    r["restarts"] += 1
-    if (s.options[0]["swap"] or inst["role"] == 2) and r["processed"] > r["target"]:
-        inst["extra_ns"] += swap_ns(s, i)
-        release(s, k, i)
-        r["next"] = NONE
-        if inst["swap_head"] == NONE:
-            inst["swap_head"] = i
-        else:
-            s.requests[inst["swap_tail"]]["next"] = i
-        inst["swap_tail"] = i
-        inst["swapped"] += 1
-        return
-    release(s, k, i)
-    if r["processed"] > r["target"] or s.options[0]["truncate"]:
-        inst["pending_tokens"] += r["processed"] - max(0, r["target"] - r["processed"])
-        r["target"] = r["processed"]
-    else:
-        inst["pending_tokens"] += r["processed"]
-    r["processed"] = 0
-    push_front(s, k, i)
-
-
-@kernel
-def swap_ns(s: State, i: Int) -> Int:
-    """Time to move the cache of request i between device and host."""
-    return np.int64(np.rint(cached_tokens(s, i) * s.options[0]["swap_ns_per_token"]))
-
-
-@kernel
-def swap_in(s: State, k: Int) -> None:
-    """Bring back the swapped-out requests, oldest first, as long as their blocks and one more for each fit."""
-    inst, size = s.instances[k], s.options[0]["block"]
-    while inst["swapped"] > 0 and inst["allocated"] < inst["max_batch"]:
-        i = inst["swap_head"]
-        blocks = blocks_for(s.requests[i]["processed"], size)
-        if inst["free"] - blocks - adapter_room(s, k, i) < inst["watermark"] or not adapter_place(s, k, i):
-            break
-        inst["swap_head"] = s.requests[i]["next"]
-        if inst["swap_head"] == NONE:
-            inst["swap_tail"] = NONE
-        inst["swapped"] -= 1
-        inst["allocated"] += 1
-        inst["extra_ns"] += swap_ns(s, i)
-        inst["held"] += cached_tokens(s, i)
-        use_adapter(s, k, i)
-        grow(s, k, i, blocks)
-        add_ready(s, k, i)
-
-
 @hot
 def remaining(s: State, i: Int) -> Int:
     """Decode steps request i still has to run before it is complete."""
     r = s.requests[i]
     return r["prompt"] + r["output"] - r["processed"]
-
-
-@hot
-def count_gap(s: State, gap: Int, weight: Int) -> None:
-    """`weight` tokens came `gap` ns after the ones before them."""
-    shift = 0
-    while (gap >> shift) >= 2 << GAP_BITS:
-        shift += 1
-    s.gaps[(shift << GAP_BITS) + (gap >> shift)] += weight
-    c = s.clock[0]
-    c["gap_sum"] += np.float64(gap) * weight
-    c["gap_count"] += weight
-    if gap > c["gap_max"]:
-        c["gap_max"] = gap

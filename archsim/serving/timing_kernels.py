@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from archsim.serving.gap_kernels import count_gap
 from archsim.serving.oracle_kernels import ASK, OracleArrays, iteration_j, iteration_s
 from archsim.serving.policies.fair_kernels import charge_decodes
-from archsim.serving.state_kernels import FAIR, NEVER, Int, State, blocks_for, count_gap, entry, grow, hot, kernel
+from archsim.serving.state_kernels import FAIR, NEVER, Int, State, blocks_for, entry, grow, hot, kernel
 
 MAX_ITERATION_S = 1e6
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from archsim.serving.policies.vllm_kernels import decode_paged
+from archsim.serving.preemption_kernels import swap_in
 from archsim.serving.state_kernels import (
     DOWN,
     NONE,
@@ -26,7 +27,6 @@ from archsim.serving.state_kernels import (
     kernel,
     pop_front,
     push_back,
-    swap_in,
     use_adapter,
 )
 

@@ -6,6 +6,7 @@ time, given how many tokens each still makes, stays below the capacity.
 
 from __future__ import annotations
 
+from archsim.serving.policies.orca_kernels import all_decode
 from archsim.serving.state_kernels import (
     NONE,
     Int,
@@ -14,7 +15,6 @@ from archsim.serving.state_kernels import (
     adapter_room,
     add_to_batch,
     admit,
-    all_decode,
     kernel,
     pop_front,
     remaining,

@@ -9,10 +9,24 @@ from archsim.serving.state_kernels import (
     adapter_room,
     add_to_batch,
     admit,
-    all_decode,
+    drop_ready,
+    grow,
     kernel,
     pop_front,
 )
+
+
+@kernel
+def all_decode(s: State, k: Int, slot: Int) -> None:
+    """Every ready request makes one token, up to a micro-batch; blocks are taken without a look at what is free."""
+    inst, size = s.instances[k], s.options[0]["block"]
+    count = min(inst["ready"], inst["micro_batch"])
+    for place in range(count):
+        i = s.ready[k, place]
+        if s.requests[i]["processed"] > s.requests[i]["blocks"] * size:
+            grow(s, k, i, s.requests[i]["blocks"] + 1)
+        add_to_batch(s, slot, i, 1)
+    drop_ready(s, k, count)
 
 
 @kernel

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from archsim.serving.preemption_kernels import preempt, swap_in
 from archsim.serving.state_kernels import (
     Int,
     State,
@@ -15,8 +16,6 @@ from archsim.serving.state_kernels import (
     hot,
     kernel,
     pop_front,
-    preempt,
-    swap_in,
 )
 
 

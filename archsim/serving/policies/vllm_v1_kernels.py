@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from archsim.serving.preemption_kernels import preempt
 from archsim.serving.state_kernels import (
     Int,
     State,
@@ -15,7 +16,6 @@ from archsim.serving.state_kernels import (
     kernel,
     lacking,
     pop_front,
-    preempt,
 )
 
 
