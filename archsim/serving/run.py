@@ -102,11 +102,9 @@ def serve(
         report = replace(report, notes=system.notes)
     if slo is not None and report.requests is not None:
         report = replace(report, slo=metrics.slo_result(report.requests, slo, tpot_over))
-    if units:
-        report = replace(report, units=_unit_use(oracle, log))
-    if keep:
-        report = replace(report, series=time_series(log, bin_s), series_listed=bin_s is not None)
-    return report
+    found = time_series(log, bin_s) if keep else None
+    used = _unit_use(oracle, log) if units else ()
+    return replace(report, units=used, series=found, series_listed=bin_s is not None)
 
 
 def summarise(
