@@ -214,9 +214,10 @@ def _split_allows(s: Array, o: int, t: int, choice: int) -> int:
 def settle(s: Array, o: int, t: int, m: int) -> None:
     """After tick `t` and the offers at clock `t`: the next tick at which to look at this channel, what may issue then.
 
-    What may issue stays unknown (H_DUE_N < 0) where priorities, guards or a change of the write mode decide too.
+    What may issue stays unknown (H_DUE_N < 0) where priorities, guards or a change of the write mode decide too, and
+    in plain runs, to which tests compare the others.
     """
-    known, odd = m & (lay.M_CLOSED | lay.M_ROWHIT) == 0, (m & lay.M_HALF) >> 1
+    known, odd = m & lay.M_DUE != 0 and m & (lay.M_CLOSED | lay.M_ROWHIT) == 0, (m & lay.M_HALF) >> 1
     hits, rows, soon = lay.INF, lay.INF, lay.INF
     if m & lay.M_SPLIT and (s[o + lay.H_PENDING] >= 0 or s[o + lay.H_CAS] >= 0):
         soon = t + 1  # the second half issues, unless something else does
