@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.serving.state_kernels import Int, entry, kernel
+from archsim.serving.state_kernels import Int, entry, hot_entry, kernel
 
 MIXED, PROMPTS, DECODES = 0, 1, 2
 AFFINE, TABLES, ASK = 0, 1, 2
@@ -52,7 +52,7 @@ class OracleArrays(NamedTuple):
     shared_j: NDArray[np.float64]
 
 
-@entry
+@hot_entry
 def affine(rows: NDArray[np.float64], prefills: Int, decodes: Int, new: Int, twice_pairs: Int, contexts: Int) -> Int:
     """Value of one iteration from (3, R, 6) coefficients."""
     phase = MIXED if prefills > 0 and decodes > 0 else (PROMPTS if prefills > 0 else DECODES)
@@ -145,7 +145,7 @@ def tabulated(
     return value
 
 
-@entry
+@hot_entry
 def iteration_s(
     o: OracleArrays, m: Int, prefills: Int, decodes: Int, new: Int, twice_pairs: Int, contexts: Int, prompt_s: Int
 ) -> Int:
@@ -155,7 +155,7 @@ def iteration_s(
     return tabulated(o, m, o.step_s[m], o.dense_s[m], o.host_s[m], o.shared_s[m], decodes, contexts, new, prompt_s)
 
 
-@entry
+@hot_entry
 def iteration_j(
     o: OracleArrays, m: Int, prefills: Int, decodes: Int, new: Int, twice_pairs: Int, contexts: Int, prompt_j: Int
 ) -> Int:

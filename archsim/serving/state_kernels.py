@@ -126,6 +126,12 @@ def entry(function: F) -> F:
     return compiled
 
 
+def hot_entry(function: F) -> F:
+    """As `hot`, for a function that Python calls too."""
+    compiled: F = njit(cache=True, nogil=True, _nrt=False, no_cfunc_wrapper=True, forceinline=True)(function)
+    return compiled
+
+
 class State(NamedTuple):
     """Everything that changes, and the options.
 

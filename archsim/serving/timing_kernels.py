@@ -13,12 +13,12 @@ import numpy as np
 from archsim.serving.gap_kernels import count_gap
 from archsim.serving.oracle_kernels import ASK, OracleArrays, iteration_j, iteration_s
 from archsim.serving.policies.fair_kernels import charge_decodes
-from archsim.serving.state_kernels import FAIR, NEVER, Int, State, blocks_for, entry, grow, hot, kernel
+from archsim.serving.state_kernels import FAIR, NEVER, Int, State, blocks_for, entry, grow, hot, hot_entry, kernel
 
 MAX_ITERATION_S = 1e6
 
 
-@entry
+@hot_entry
 def to_ns(s: State, seconds: Int) -> Int:
     """Whole nanoseconds, at least one; a time that cannot be is noted in the clock."""
     if not (seconds > 0.0 and seconds <= MAX_ITERATION_S):
