@@ -59,7 +59,10 @@ def test_room_by_hand_and_refusals(machine: System) -> None:
         serve_clients(machine, model, (), 100, 100)
 
 
-def test_the_command_prints_json_and_one_line_errors(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_prints_json_and_one_line_errors(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "140")
     words = ["clients", "hgx-h100", "llama3-8b", "--clients", "2", "--input-len", "128", "--output-len", "32"]
     assert run([*words, "--framework", "vllm", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)

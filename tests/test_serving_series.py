@@ -101,7 +101,7 @@ def test_files_of_a_run(tmp_path: Path) -> None:
     requests, series, h5 = tmp_path / "r.csv", tmp_path / "s.csv", tmp_path / "r.h5"
     arguments = ["vidur-llama2-7b", "llama2-7b", "--requests", str(trace), "--csv", str(requests),
                  "--series-csv", str(series), "--hdf5", str(h5), "--tpot-over", "all"]  # fmt: skip
-    result = CliRunner().invoke(command, arguments, catch_exceptions=False)
+    result = CliRunner(env={"COLUMNS": "140"}).invoke(command, arguments, catch_exceptions=False)
     assert result.exit_code == 0
     for text in ("1 rejected", "Jain index", "x 5", "over all tokens", "time between tokens", "scheduling delay"):
         assert text in result.stdout

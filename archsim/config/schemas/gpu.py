@@ -31,7 +31,10 @@ class Gpu(CachedProcessor):
         timing = self.timing
         if timing.model != "kernels" or timing.calibration is not None:
             return None
-        return f"{self.name} is not calibrated: constants of the {timing.generation} generation"
+        whose = f"constants of the {timing.generation} generation"
+        if not timing.measured:
+            whose = f"no {timing.generation} device was, constants of others stand in"
+        return f"{self.name} is not calibrated: {whose}"
 
     @model_validator(mode="after")
     def _kernels_need_a_clock(self) -> Gpu:
