@@ -93,7 +93,7 @@ def _anywhere(constant: Constant, blocks: list[Block]) -> float:
 
 
 def _listed(found: dict[Constant, float]) -> str:
-    return ", ".join(f"{c.name.removesuffix('_s')} {_text(c, value)}" for c, value in found.items())
+    return ", ".join(f"{c.name.removesuffix('_s')} {c.text(value)}" for c, value in found.items())
 
 
 def _counts(problem: Problem) -> str:
@@ -251,7 +251,7 @@ def write(found: dict[str, tuple[Problem, list[Block]]]) -> None:
             record = f"{block.name}.{problem.data_set}"
             for constant in _owned(problem):
                 value = constant.of(block)
-                updates[record][*problem.section, constant.name] = _text(constant, value)
+                updates[record][*problem.section, constant.name] = constant.text(value)
                 if silicon or (_only_source(block) and constant.name not in REGIME):
                     means[_generation(block), problem.section, constant].append(value)
                 if silicon and not (
@@ -263,14 +263,14 @@ def write(found: dict[str, tuple[Problem, list[Block]]]) -> None:
             error = 100.0 * float(np.mean(np.abs(block.errors())))
             records[record]["-".join(problem.section)] = (block.rows.size, error)
     for (file, section, constant), numbers in means.items():
-        updates[file][*section, constant.name] = _text(constant, float(np.median(numbers)))
+        updates[file][*section, constant.name] = constant.text(float(np.median(numbers)))
     for file, entries in updates.items():
         update_file(KERNELS / f"{file}.yaml", entries, records.get(file))
 
 
 def _write_shared(problem: Problem, blocks: list[Block], into: dict[tuple[str, ...], str | float]) -> None:
     for constant in problem.shared:
-        into[*problem.section, constant.name] = _text(constant, _anywhere(constant, blocks))
+        into[*problem.section, constant.name] = constant.text(_anywhere(constant, blocks))
     for name, section in (problem.tied or {}).items():
         into[*problem.section, name] = into[*section, name]
 
@@ -283,16 +283,6 @@ def _owned(problem: Problem) -> list[Constant]:
     if problem.section == ("moe",):
         fixed += MEMORY[:1]
     return [*owned, *(Constant(name, 0.0, 0.0) for name in dict.fromkeys(fixed) if name not in named)]
-
-
-def _text(constant: Constant, value: float) -> str | float:
-    if constant.clocks:
-        return f"{value * 1e-3:.3g} kclk"
-    if constant.name.endswith("_s"):
-        return f"{value * 1e6:.3g} us"
-    if constant.name.endswith("_bandwidth"):
-        return f"{value * 1e-9:.3g} GB/s"
-    return float(f"{value:.3g}")
 
 
 def update_file(

@@ -22,7 +22,7 @@ from ruamel.yaml import YAML
 
 from archsim.config.schemas.gpu_library import GpuKernels
 from archsim.errors import ArchsimError, InputError
-from archsim.validation.silicon.fit import Block, Constant, Fit, summary
+from archsim.validation.silicon.fit import Block, Fit, summary
 from archsim.validation.silicon.problems import MEASURED, Problem
 
 ROWS_A_CONSTANT = 2
@@ -77,7 +77,7 @@ def record(fitted: list[tuple[Problem, Block]], about: dict[str, Any]) -> dict[s
         for key in problem.section:
             section = section.setdefault(key, {})
         for constant in problem.own:
-            section[constant.name.removesuffix("_s")] = _text(constant, constant.of(block))
+            section[constant.name.removesuffix("_s")] = constant.text(constant.of(block), digits=6)
         label = "-".join(problem.section)
         rows[label] = int(block.rows.size)
         errors[label] = float(f"{100.0 * np.mean(np.abs(block.errors())):.3g}")
@@ -86,16 +86,6 @@ def record(fitted: list[tuple[Problem, Block]], about: dict[str, Any]) -> dict[s
         "date": datetime.datetime.now(tz=datetime.UTC).date().isoformat(), "rows": rows, "mape_pct": errors,
     }  # fmt: skip
     return document
-
-
-def _text(constant: Constant, value: float) -> str | float:
-    if constant.clocks:
-        return f"{value * 1e-3:.6g} kclk"
-    if constant.name.endswith("_s"):
-        return f"{value * 1e6:.6g} us"
-    if constant.name.endswith("_bandwidth"):
-        return f"{value * 1e-9:.6g} GB/s"
-    return float(f"{value:.6g}")
 
 
 def main(arguments: list[str]) -> int:

@@ -21,6 +21,7 @@ from archsim.memory.dram.bank_kernels import (
     row_wake,
     waits_for_hits,
 )
+from archsim.memory.dram.enter_kernels import may_forward
 from archsim.memory.tables.jit_kernels import inner, outlined
 
 Array = NDArray[np.int64]
@@ -79,13 +80,6 @@ def _scatter(s: Array, o: int, order: int, head: int, tail: int, m: int) -> None
     s[o + lay.H_LIST_N], s[o + lay.H_LIST_MIN] = 0, lay.INF
     for k in range(head, tail):
         list_add(s, o, 0, 0, s[(order + k) & lay.AT] & lay.AT, m)
-
-
-@inner
-def _may_forward(s: Array, o: int, address: int) -> bool:
-    """Might a write to this address be waiting? (The filter may say yes without one.)"""
-    slot = (address >> s[lay.G_ADDR_SHIFT]) & (lay.FILTER_SIZE - 1)
-    return bool(s[(s[o + lay.H_FILTER] & lay.AT) + slot] != 0)
 
 
 @inner
@@ -232,7 +226,7 @@ def hit_run(s: Array, o: int, t: int, stop: int, locations: Array, addresses: Ar
         if not hit and s[b + lay.B_LIST + lay.B_MISS] == lay.NO_KEY:
             break
         # a read of a waiting write's data would be forwarded, even by a full queue
-        if writes and (_may_forward(s, o, addresses[at]) or _may_forward(s, o, addresses[at + 1])):
+        if writes and (may_forward(s, o, addresses[at]) or may_forward(s, o, addresses[at + 1])):
             break
         if _push(s, b, i, number, location, addresses[at], tick):
             s[(order + tail) & lay.AT] = b

@@ -70,6 +70,16 @@ class Constant:
         """Set its value in `block`."""
         block.path[self.name] = value * self._unit(block)
 
+    def text(self, value: float, digits: int = 3) -> str | float:
+        """`value` as a description states it, with its unit."""
+        if self.clocks:
+            return f"{value * 1e-3:.{digits}g} kclk"
+        if self.name.endswith("_s"):
+            return f"{value * 1e6:.{digits}g} us"
+        if self.name.endswith("_bandwidth"):
+            return f"{value * 1e-9:.{digits}g} GB/s"
+        return float(f"{value:.{digits}g}")
+
     def _unit(self, block: Block) -> float:
         return 1.0 / float(block.machine.device["clock_hz"][0]) if self.clocks else 1.0
 

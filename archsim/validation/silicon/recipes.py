@@ -57,8 +57,7 @@ def _settings(row: dict[str, str]) -> Recipe:
     if "MiniMax" in model:
         # minimaxm2.5_*.sh: no --kv-cache-dtype in the first version (vLLM 0.15 to 0.17), fp8 later
         return Recipe("bf16" if row["backend_version"].startswith(("0.15", "0.16", "0.17")) else "fp8", 0)
-    # 70b_fp8_h100*.sh set fp8; the H100 row that fills its cache held as many requests as a bf16 cache has room for
-    return Recipe("bf16" if gpu == "h100_sxm" else "fp8", 0)
+    return Recipe("fp8", 0)  # 70b_fp8_*.sh
 
 
 def _tensorrt_llama(row: dict[str, str], blackwell: bool) -> Recipe:
