@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from archsim.serving import AffineOracle, AffineTerms, Deployment, LatencyOracle
 from archsim.serving.policy import POLICIES
 from archsim.serving.run import check_options, run
 from archsim.serving.runlog import RunLog
+from archsim.workload.requests import load_requests
 from archsim.workload.traces import Trace, make_trace
 from tests import serving_twins
 
@@ -357,8 +359,29 @@ def test_what_can_never_fit_is_rejected_and_counted() -> None:
         assert (report.counts.completed, report.counts.rejected) == (2, 1)
         assert report.requests is not None
         assert report.requests.completed.tolist() == [True, False, True]
-    with pytest.raises(InfeasibleError, match="holds 2000 tokens"):
+    with pytest.raises(InfeasibleError, match=r"huge: request 0: prompt_tokens: found 5000, .* holds 2000 tokens"):
         serve(ORACLE, None, make_trace("huge", [0.0], [5000], [10]), "vllm")
+
+
+@pytest.mark.parametrize(
+    ("policy", "options", "what"),
+    [
+        ("vllm", {}, "output_tokens: found 1800 after a prompt of 300, the KV cache of affine holds 2000 tokens"),
+        ("orca", {"max_length": 500}, "output_tokens: found 1800 after a prompt of 300, max_length of orca is 500"),
+        ("vtc", {"max_batch_tokens": 299}, "prompt_tokens: found 300, max_batch_tokens of vtc"),
+    ],
+)
+def test_the_first_rejected_request_is_named_by_file_line_and_column(
+    tmp_path: Path, policy: str, options: dict[str, int], what: str
+) -> None:
+    path = tmp_path / "long.csv"
+    rows = ["# a comment", "arrival_s,prompt_tokens,output_tokens", "0,100,10", "", "1,300,1800", "2,9999,9", "3,100,9"]
+    path.write_text("\n".join(rows) + "\n")
+    report = serve(ORACLE, None, load_requests(str(path)), policy, **options)
+    assert report.counts.rejected == 2
+    assert report.first_rejected is not None
+    assert report.first_rejected.startswith(f"{path}:5: {what}")
+    assert serve(ORACLE, None, make_trace("short", [0.0], [10], [10]), policy, **options).first_rejected is None
 
 
 def test_unknown_names_and_bad_options_are_refused() -> None:

@@ -60,6 +60,8 @@ def _totals(report: ServingReport) -> Table:
     if cost.usd_per_million_output_tokens is not None:
         per_hour = f"$ {cost.usd_per_hour:,.4g} /hour"
         rows.append(("cost", f"$ {cost.usd_per_million_output_tokens:,.4g} per million output tokens", per_hour))
+    if report.first_rejected is not None:
+        rows.append(("rejected", f"{counts.rejected} requests, first", escape(report.first_rejected)))
     rows += _further(report)
     table = Table(box=None, pad_edge=False, show_header=False)
     for style in ("bold", "", "dim"):

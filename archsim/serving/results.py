@@ -210,6 +210,7 @@ class ServingReport:
     units: tuple[UnitUse, ...] = ()
     interrupted: bool = False
     tpot_over: TpotTokens = "further"
+    first_rejected: str | None = None  # where it stands in its trace, and what it does not fit
     notes: tuple[str, ...] = ()  # what a reader must know about the models of the machine
     series: TimeSeries | None = None
     series_listed: bool = False  # whether it is part of the JSON document

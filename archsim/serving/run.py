@@ -19,6 +19,7 @@ from archsim.serving.nodes import Loading, NodeEvent
 from archsim.serving.oracle import LatencyOracle
 from archsim.serving.policy import POLICIES, CompiledPolicy, PolicyOptions
 from archsim.serving.python_engine import PythonEngine, make_instances
+from archsim.serving.rejections import first_rejected
 from archsim.serving.results import InstanceUse, ServingReport, Slo, TpotTokens, UnitUse
 from archsim.serving.runlog import NS_PER_S, RunLog
 from archsim.serving.series import time_series
@@ -94,12 +95,11 @@ def serve(
         checked = checked.model_copy(update={"transfer_s_per_token": _transfer_s(system, model)})
     keep = timeline or bin_s is not None
     log = run(chosen, checked, oracle, model, trace, deployment, timeline=keep, progress=progress)
-    if int(log.requests["rejected"].sum()) == len(trace):
-        raise InfeasibleError(_nothing_fits(policy, checked, oracle, name, trace))
+    refused = _refused(log, checked, (oracle, name), policy, deployment, model)
     price = _usd_per_hour(oracle, log, metrics.duration_s(log)) if usd_per_hour is None else usd_per_hour
     report = summarise(log, (name, model.name if model else "", policy), checked, deployment, price, tpot_over)
-    if not isinstance(system, LatencyOracle):
-        report = replace(report, notes=system.notes)
+    notes = () if isinstance(system, LatencyOracle) else system.notes
+    report = replace(report, first_rejected=refused, notes=notes)
     if slo is not None and report.requests is not None:
         report = replace(report, slo=metrics.slo_result(report.requests, slo, tpot_over))
     found = time_series(log, bin_s) if keep else None
@@ -248,10 +248,19 @@ def _transfer_s(system: System | LatencyOracle, model: Model | None) -> float:
     return cache_seconds_per_token(system, model)
 
 
-def _nothing_fits(policy: str, options: PolicyOptions, oracle: LatencyOracle, name: str, trace: Trace) -> str:
-    least = int((trace.prompt_tokens + trace.output_tokens).min())
-    holds = f"the KV cache of {name} holds {oracle.max_tokens} tokens in blocks of {options.block_tokens}"
-    return f"no request of {trace.name!r} can be served under {policy!r}: {holds}, the smallest request has {least}"
+def _refused(
+    log: RunLog, options: PolicyOptions, machine: tuple[LatencyOracle, str], policy: str, deployment: Deployment,
+    model: Model | None,
+) -> str | None:  # fmt: skip
+    """The first rejected request, if there is one. Raises InfeasibleError if all were."""
+    if not log.requests["rejected"].any():
+        return None
+    decodes = deployment.decode_system
+    machines = [machine, *([] if decodes is None else [make_oracle(decodes, model)])]
+    refused = first_rejected(log, options, machines, policy)
+    if log.requests["rejected"].all():
+        raise InfeasibleError(f"{refused}; no request of the trace can be served under {policy!r}")
+    return refused
 
 
 def _usd_per_hour(oracle: LatencyOracle, log: RunLog, seconds: float) -> float | None:

@@ -46,6 +46,7 @@ class Trace:
     cached_tokens  int64, leading tokens of the prompt that an earlier request of its conversation has processed; None:
                    no request shares anything
     adapter        int64, index into `adapters`, -1 for the model itself; None: no request has one
+    file, lines    where it was read from, int64; None: from no file
     """
 
     name: str
@@ -57,6 +58,8 @@ class Trace:
     cached_tokens: NDArray[np.int64] | None = None
     adapter: NDArray[np.int64] | None = None
     adapters: tuple[Adapter, ...] = ()
+    file: str = ""
+    lines: NDArray[np.int64] | None = None
 
     def take(self, chosen: NDArray[np.int64] | slice, arrival_s: NDArray[np.float64]) -> Trace:
         """The chosen requests, with other arrivals."""
@@ -68,7 +71,12 @@ class Trace:
             self, arrival_s=arrival_s, prompt_tokens=self.prompt_tokens[chosen],
             output_tokens=self.output_tokens[chosen], tenant=self.tenant[chosen],
             cached_tokens=of(self.cached_tokens), adapter=of(self.adapter),
+            lines=of(self.lines),
         )  # fmt: skip
+
+    def place(self, index: int) -> str:
+        """Where request `index` stands: file:line, or its number in the trace, counted from 0."""
+        return f"{self.name}: request {index}" if self.lines is None else f"{self.file}:{self.lines[index]}"
 
     def __len__(self) -> int:
         return len(self.arrival_s)
@@ -120,7 +128,7 @@ def read_trace(path: Path, limit: int | None = None) -> Trace:
     thing that is wrong: a missing column, text that is no finite non-negative number, a length below 1, arrivals out of
     order, an adapter of two ranks, no request at all.
     """
-    arrival, prompt, output, tenant, adapter = [], [], [], [], []
+    arrival, prompt, output, tenant, adapter, lines = [], [], [], [], [], []
     ranks: dict[str, int] = {}
     optional, rows = _open(path, REQUIRED_COLUMNS)
     previous = 0.0
@@ -130,6 +138,7 @@ def read_trace(path: Path, limit: int | None = None) -> Trace:
             raise InputError(f"{path}:{line}: arrival_s: found {when:g} after {previous:g}, arrivals must not decrease")
         previous = when
         arrival.append(when)
+        lines.append(line)
         prompt.append(_tokens(path, line, "prompt_tokens", cells[1]))
         output.append(_tokens(path, line, "output_tokens", cells[2]))
         further = dict(zip(optional, cells[3:], strict=True))
@@ -140,6 +149,7 @@ def read_trace(path: Path, limit: int | None = None) -> Trace:
     if not arrival:
         raise InputError(f"{path}: no requests below the header")
     trace = make_trace(path.stem, arrival, prompt, output, tenant if TENANT_COLUMN in optional else None)
+    trace = replace(trace, file=str(path), lines=np.array(lines, dtype=np.int64))
     if not ranks:
         return trace
     numbers = {name: index for index, name in enumerate(ranks)}
