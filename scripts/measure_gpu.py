@@ -4,9 +4,10 @@
     python measure_gpu.py OUT [--only gemm,moe] [--gpu-name h100_sxm] [--l2 cold|warm] [--quick] [--dry-run]
 
 Needs Python 3.10 and PyTorch 2.5 or newer, nothing of archsim. Every row is the median of --samples replays of a CUDA
-graph, timed with CUDA events after warm-up. OUT gets one CSV for each kind, manifest.yaml, samples.csv (spread, clocks
-and temperature of every row) and metadata.json (device, driver, versions, date, L2 state). A run that was stopped goes
-on where it ended. `--l2 cold` overwrites the L2 before every sample, `warm` leaves there what the round before left.
+graph (eager launches and copies from or to the host: of runs), timed with CUDA events after warm-up. OUT gets one CSV
+for each kind, manifest.yaml, samples.csv (spread, clocks and temperature of every row) and metadata.json (device,
+driver, versions, date, L2 state). A run that was stopped goes on where it ended. `--l2 cold` overwrites the L2 before
+every sample, `warm` leaves there what the round before left.
 --dry-run needs no GPU and no PyTorch: it goes through the whole plan with made-up times and says so in every file.
 """
 
@@ -43,11 +44,12 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "launch": (*HEAD, "mode", "kernels", "gap_us"),
     "copy": (*HEAD, "direction", "bytes", "latency_us"),
 }  # fmt: skip
-TIME_COLUMN = {"attention_mixed": "time_us", "launch": "gap_us"}
+TIME_COLUMN = {"attention_mixed": "time_us", "launch": "gap_us", "copy": "latency_us"}
 MANIFEST = (
     ("gpu-gemm", "gemm"), ("gpu-attention-context", "attention_context"),
     ("gpu-attention-generation", "attention_generation"), ("gpu-attention", "attention_mixed"), ("gpu-moe", "moe"),
     ("gpu-operator", "layernorm"), ("gpu-operator", "softmax"), ("gpu-operator", "gelu"),
+    ("gpu-launch", "launch"), ("gpu-copy", "copy"),
 )  # fmt: skip
 MIXED_MODEL = "meta-llama/Llama-3.1-8B"  # 32 query and 8 key/value heads of 128
 SAMPLE_COLUMNS = ("file", "row", "samples", "median_us", "min_us", "p10_us", "p90_us", "sm_mhz", "memory_mhz",
@@ -146,7 +148,7 @@ class Dry:
 
     def metadata(self) -> dict[str, Any]:
         """Says that nothing was measured."""
-        return {"measured": False, "device": "none"}
+        return {"measured": False, "device": "none", "host_link": "pcie5-x16"}
 
     def clocks(self) -> dict[str, float]:
         """No clocks."""
@@ -184,7 +186,7 @@ class Gpu:
         return {
             "measured": True, "device": p.name, "capability": f"{p.major}.{p.minor}", "sms": p.multi_processor_count,
             "memory_bytes": p.total_memory, "l2_bytes": getattr(p, "L2_cache_size", None), "torch": self.version,
-            "cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version(),
+            "cuda": torch.version.cuda, "cudnn": torch.backends.cudnn.version(), "host_link": _host_link(self.index),
             "nvidia_smi": _smi(self.index, "driver_version,power.limit,clocks.max.sm,clocks.max.mem,ecc.mode.current"),
         }  # fmt: skip
 
@@ -367,7 +369,10 @@ class Gpu:
         other = torch.empty_like(device)
         target, source = {"host-to-device": (device, host), "device-to-host": (host, device),
                           "device-to-device": (other, device)}[s["direction"]]  # fmt: skip
-        return self._timed(lambda: target.copy_(source, non_blocking=True), 1, options)
+        run = lambda: target.copy_(source, non_blocking=True)  # noqa: E731
+        if s["direction"] == "device-to-device":
+            return self._graph_s(run, 1, options)
+        return self._timed(run, 1, options)
 
 
 def _smi(index: int, fields: str) -> list[str]:
@@ -376,6 +381,12 @@ def _smi(index: int, fields: str) -> list[str]:
         return [word.strip() for word in subprocess.check_output(command, text=True, timeout=20).split(",")]
     except (OSError, subprocess.SubprocessError):
         return []
+
+
+def _host_link(index: int) -> str | None:
+    """archsim's name of the PCIe port, where it has 16 lanes of generation 4 or 5."""
+    found = _smi(index, "pcie.link.gen.max,pcie.link.width.max")
+    return f"pcie{found[0]}-x16" if found in (["4", "16"], ["5", "16"]) else None
 
 
 def _number(text: str) -> float:
@@ -430,13 +441,14 @@ def write_whole(path: Path, text: str) -> None:
     temporary.replace(path)
 
 
-def write_manifest(out: Path, source: str) -> None:
+def write_manifest(out: Path, source: str, host_link: str | None) -> None:
     """What `archsim validate OUT` reads; only the files there are."""
     lines = ["name: measured", f"source: {source}", "datasets:"]
     for kind, file in MANIFEST:
         if (out / f"{file}.csv").is_file():
             truth = TIME_COLUMN.get(file) or "latency_ms"  # archsim converts the table's unit
-            lines.append(f"  - {{kind: {kind}, results: {file}.csv, truth: [{truth}]}}")
+            more = f", host_link: {host_link}" if file == "copy" and host_link else ""
+            lines.append(f"  - {{kind: {kind}, results: {file}.csv, truth: [{truth}]{more}}}")
     write_whole(out / "manifest.yaml", "\n".join(lines) + "\n")
 
 
@@ -501,7 +513,7 @@ def main() -> None:
     write_whole(words.out / "metadata.json", json.dumps(about, indent=1) + "\n")
     written = measure(words.out, backend, gpu, only, options, words.quick)
     kind = "made-up times of a dry run" if words.dry_run else f"{facts['device']}, torch {backend.version}"
-    write_manifest(words.out, f"measure_gpu.py, {kind}, {about['date_utc']}")
+    write_manifest(words.out, f"measure_gpu.py, {kind}, {about['date_utc']}", facts["host_link"])
     print(f"{written} rows written to {words.out}", file=sys.stderr)
 
 

@@ -17,7 +17,9 @@ from hypothesis import strategies as st
 from archsim.compute.gpu import gpu_operator_seconds
 from archsim.config import load
 from archsim.validation.framework import validate
+from archsim.validation.gpu_launch import gap_seconds
 from archsim.validation.manifest import read_manifest, result_files
+from archsim.validation.silicon.measured import device_copy
 from archsim.validation.silicon.rows import gemm_of
 
 SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "measure_gpu.py"
@@ -82,28 +84,51 @@ def test_validate_understands_every_row(dry: Path) -> None:
 
 def test_own_measurements_become_a_calibration_record(tmp_path: Path) -> None:
     """Times of a GPU with other constants: the fit finds them again, and its record predicts that GPU's times."""
-    assert run(tmp_path, "--gpu-name", "h100_sxm", "--only", "gemm").returncode == 0
+    assert run(tmp_path, "--gpu-name", "h100_sxm", "--only", "gemm,launch,copy").returncode == 0
     other = ("timing.gemm.fp16.launch=3 us", "timing.gemm.fp16.tensor_share=0.6",
-             "timing.gemm.fp16.bandwidth_share=0.7")  # fmt: skip
+             "timing.gemm.fp16.bandwidth_share=0.7", "timing.vector.add.launch=2.2 us",
+             "timing.vector.copy.launch=4 us", "timing.vector.copy.bandwidth_share=0.7")  # fmt: skip
     truth = load("gpu", "h100-sxm", other)
     table = [row for row in rows(tmp_path / "gemm.csv") if row["gemm_dtype"] == "bfloat16"]
     operators = [gemm_of(row) for row in table]
     for row, seconds in zip(table, gpu_operator_seconds(truth, list(operators)), strict=True):
         row["latency_ms"] = repr(float(seconds) * 1e3)
-    with (tmp_path / "gemm.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(table[0]))
-        writer.writeheader()
-        writer.writerows(table)
+    copies = [row for row in rows(tmp_path / "copy.csv") if row["direction"] == "device-to-device"]
+    for row, seconds in zip(copies, gpu_operator_seconds(truth, [device_copy(row) for row in copies]), strict=True):
+        row["latency_us"] = repr(float(seconds) * 1e6)
+    gaps = rows(tmp_path / "launch.csv")
+    for row in gaps:
+        row["gap_us"] = repr(gap_seconds(truth, row["mode"], int(row["kernels"])) * 1e6)
+    for name, made in {"gemm": table, "copy": copies, "launch": gaps}.items():
+        with (tmp_path / f"{name}.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(made[0]))
+            writer.writeheader()
+            writer.writerows(made)
     fit = runpy.run_path(str(SCRIPT.with_name("fit_own_gpu.py")))["main"]
     record = tmp_path / "own.yaml"
     assert fit([str(tmp_path), "--record", str(record)]) == 0
     own = load("gpu", "h100-sxm", (f"timing={{use: gpu-kernels/{record}}}",))
     assert own.timing.calibration.data_set == "dry-run"
-    assert own.timing.calibration.rows == {"gemm-fp16": len(table)}
+    assert own.timing.calibration.rows == {"gemm-fp16": len(table), "vector-copy": len(copies), "launch": 1}
     found = gpu_operator_seconds(own, list(operators))
     errors = [abs(ours / (float(row["latency_ms"]) * 1e-3) - 1) for ours, row in zip(found, table, strict=True)]
     assert sum(errors) / len(errors) < 0.03
+    copied = gpu_operator_seconds(own, [device_copy(row) for row in copies])
+    assert [second * 1e6 for second in copied] == pytest.approx([float(row["latency_us"]) for row in copies], rel=0.05)
+    assert own.timing.vector["copy"].bandwidth_share == pytest.approx(0.7, rel=0.05)
+    graph = next(row for row in gaps if row["mode"] == "graph")
+    assert gap_seconds(own, "graph", int(graph["kernels"])) * 1e6 == pytest.approx(float(graph["gap_us"]), rel=0.02)
     assert fit([str(tmp_path / "nowhere")]) == 4
+
+
+def test_a_copy_moves_each_byte_twice_and_never_faster_than_its_memory() -> None:
+    """From DRAM: two times its bytes at no more than the peak; in L2: faster, but never below the launch."""
+    gpu = load("gpu", "h100-sxm")
+    small, large = gpu_operator_seconds(gpu, [device_copy({"bytes": str(2**power)}) for power in (12, 30)])
+    assert large >= 2.0 * 2**30 / gpu.memory_bandwidth
+    assert large <= 1.5 * 2.0 * 2**30 / gpu.memory_bandwidth
+    assert small >= gpu.timing.vector["copy"].launch.at(gpu.clock)
+    assert gap_seconds(gpu, "graph", 1000) < gap_seconds(gpu, "eager", 1000)
 
 
 def test_a_stopped_run_goes_on_where_it_ended(dry: Path, tmp_path: Path) -> None:

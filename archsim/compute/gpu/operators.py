@@ -124,7 +124,7 @@ class Moe:
 
 @dataclass(frozen=True)
 class Vector:
-    """A norm, softmax, activation, rope, residual, look-up or sampling kernel over `rows` rows of `width` elements.
+    """A norm, softmax, activation, rope, residual, look-up, sampling or copy kernel: `rows` rows of `width` elements.
 
     element_bytes      of a stored number; bytes_per_element overrides what the kernel moves per element
     """

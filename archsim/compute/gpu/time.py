@@ -53,7 +53,8 @@ def attention_flop(op: Attention) -> float:
 
 
 def _vector_flop(op: Vector) -> float:
-    per_element = {"softmax": 5.0, "activation": 9.0, "gelu": 8.0, "add": 1.0, "rope": 3.0, "embedding": 0.0}
+    per_element = {"softmax": 5.0, "activation": 9.0, "gelu": 8.0, "add": 1.0, "rope": 3.0, "embedding": 0.0,
+                   "copy": 0.0}  # fmt: skip
     return per_element.get(op.name, 5.0) * op.rows * op.width
 
 

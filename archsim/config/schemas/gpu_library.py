@@ -21,7 +21,9 @@ NotNegative = Annotated[float, Field(ge=0)]
 Edge = Annotated[int, Field(gt=0, le=65_536)]
 
 GemmPathName = Literal["fp32", "tf32", "fp16", "fp8", "fp4", "int8", "int4", "fp16-w8", "fp16-w4"]
-VectorName = Literal["norm", "softmax", "activation", "rope", "add", "embedding", "sampling", "layernorm", "gelu"]
+VectorName = Literal[
+    "norm", "softmax", "activation", "rope", "add", "embedding", "sampling", "layernorm", "gelu", "copy"
+]
 
 
 class Calibration(Config):

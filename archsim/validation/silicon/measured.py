@@ -1,4 +1,4 @@
-"""Rows of the layer tables (vidur, LLMServingSim) and of LLMCompass's measurements as GPU operators."""
+"""Rows of the layer tables (vidur, LLMServingSim), of LLMCompass's measurements and of copies as GPU operators."""
 
 from __future__ import annotations
 
@@ -86,3 +86,8 @@ def compass_operator(name: str, row: Row) -> GpuOperator:
     if name == "softmax":
         return Vector("softmax", float(row["M_rows"]), float(row["N_cols"]))
     return Vector("layernorm", float(row["M_rows"]), float(row["N_cols"]))
+
+
+def device_copy(row: Row) -> Vector:
+    """A copy on the device of a copy.csv: every byte is read once and written once."""
+    return Vector("copy", 1, float(row["bytes"]) / 2.0)

@@ -170,6 +170,11 @@ def _compass(name: str) -> Callable[[Path], list[Sample]]:
     return samples
 
 
+def _copies(folder: Path) -> list[Sample]:
+    rows = [row for row in _table(folder / "copy.csv") if row["direction"] == "device-to-device"]
+    return [Sample(device_of(r["gpu"]), measured.device_copy(r), float(r["latency_us"]) * 1e-6) for r in rows]
+
+
 def _compute(dtype: str) -> Callable[[Any], bool]:
     return lambda op: isinstance(op, Gemm) and op.compute == dtype and not arrays.weight_path(op)
 
@@ -264,12 +269,14 @@ COMPASS = (
             seeds={**_HOST_VECTOR, "launch_s": 3e-5, "slots_per_element": 100.0, "bandwidth_share": 0.9}),
 )  # fmt: skip
 PROBLEMS = (*SILICON, *VIDUR, *SERVING, *COMPASS)
-# what scripts/measure_gpu.py measures: GEMM, attention, experts; mixed launches; vector operators
+# what scripts/measure_gpu.py measures: GEMM, attention, experts; mixed launches; vector operators; copies
 MEASURED = (
     *SILICON,
     *(p for p in SERVING if p.section == ("mixed",)),
     *(p for p in COMPASS if p.section[0] == "vector"),
-)
+    Problem("copy on the device", "gpu-silicon", ("vector", "copy"), _copies,
+            (*c.vector_own("launch_s", "bandwidth_share"), *c.pick(c.L2_VECTOR, "l2_gain"))),
+)  # fmt: skip
 
 
 def errors_of(blocks: Iterable[Block]) -> NDArray[np.float64]:
