@@ -12,7 +12,8 @@ from archsim.config import load_model, load_system
 from archsim.config.schemas.system import System
 from archsim.cost.evaluation import evaluate
 from archsim.errors import InfeasibleError, UsageError
-from archsim.serving.clients import cache_tokens, launch_of, serve_clients, spread_lengths
+from archsim.serving.clients import cache_tokens, serve_clients, spread_lengths
+from archsim.serving.framework import launch_of
 
 
 @pytest.fixture(scope="module")

@@ -77,6 +77,7 @@ class Capacity:
     rates_per_s       per seed, each within `resolution` below the lowest rate found to fail
     usd_per_million_output_tokens, j_per_output_token   of the first seed at its highest rate; None where unknown
     trials            every rate simulated
+    notes             what a reader must know about the models of the machine and its framework
     """
 
     system: str
@@ -91,6 +92,7 @@ class Capacity:
     usd_per_million_output_tokens: float | None
     j_per_output_token: float | None
     trials: tuple[Trial, ...]
+    notes: tuple[str, ...] = ()
 
 
 def capacity(
@@ -136,7 +138,7 @@ def capacity(
     return Capacity(
         name, model.name if model else "", policy, float(np.mean(rates)), low, high, tuple(rates), resolution, requests,
         best.cost.usd_per_million_output_tokens if best else None,
-        best.energy.j_per_output_token if best and best.energy else None, tuple(run.trials),
+        best.energy.j_per_output_token if best and best.energy else None, tuple(run.trials), run.notes,
     )  # fmt: skip
 
 
@@ -166,6 +168,7 @@ class _Runner:
 
     def __post_init__(self) -> None:
         self.trials: list[Trial] = []
+        self.notes: tuple[str, ...] = ()
 
     def __call__(self, stream: Trace, seed: int, rate_per_s: float) -> tuple[bool, ServingReport]:
         at_rate = replace(stream, arrival_s=stream.arrival_s / rate_per_s)
@@ -174,7 +177,7 @@ class _Runner:
             **self.options,
         )  # fmt: skip
         assert report.slo is not None
-        met = self.criterion.met(report)
+        met, self.notes = self.criterion.met(report), report.notes
         self.trials.append(Trial(seed, rate_per_s, report.slo.attainment, met))
         return met, report
 

@@ -12,13 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.config.schemas.launch import Launch
 from archsim.config.schemas.model import Model
 from archsim.config.schemas.system import System
 from archsim.errors import InfeasibleError, UsageError
-from archsim.mapping.capacity import kv_room_bytes
-from archsim.mapping.plan import Places, timed_by_kernels
 from archsim.serving.closed_loop import Limits, StepTimes, run_closed_loop
+from archsim.serving.framework import UNNAMED, cache_bytes, launch_of
 from archsim.serving.results import Distribution
 
 CLIENTS_SCHEMA = "archsim.clients/1"
@@ -55,28 +53,9 @@ class ClientsReport:
     schema: str = CLIENTS_SCHEMA
 
 
-def launch_of(system: System) -> Launch:
-    """The framework record of the main unit; an empty one where that is no GPU timed by kernels."""
-    unit = system.units[system.mapping.main]
-    return unit.launch if unit.type == "gpu" else Launch()
-
-
 def cache_tokens(system: System, model: Model, tokens: int) -> int:
-    """Tokens of requests as long as `tokens` whose keys and values fit. Raises InfeasibleError where not one fits.
-
-    Beside GPUs timed by kernels: what is left of the memory; there: of the share that the framework's server takes.
-    """
-    main, places = system.mapping.main, Places.of(system, "decode")
-    unit = system.units[main]
-    if unit.type == "gpu" and timed_by_kernels(system, main) and places.kv_home == main:
-        server = unit.launch.server
-        each = unit.memory_capacity or unit.device.memory_capacity
-        copies = max(1.0, places.ways / model.key_value_heads)
-        room = (server.memory_share * each - server.reserved_memory) * places.ways - model.weight_bytes
-        room *= places.groups / copies
-    else:
-        room = kv_room_bytes(system, model, tokens)
-    found = int(room / (model.kv_bytes(tokens) / tokens))
+    """Tokens of requests as long as `tokens` whose keys and values fit. Raises InfeasibleError where not one fits."""
+    found = int(cache_bytes(system, model, tokens) / (model.kv_bytes(tokens) / tokens))
     if found < tokens:
         raise InfeasibleError(f"{system.name} cannot hold {model.name} and one request of {tokens} tokens")
     return found
@@ -95,19 +74,20 @@ def serve_clients(
     """Serve each number of `clients` in turn.
 
     shortest      share of the nominal lengths that the shortest request has
-    most_running  requests that run together at most (`--max-num-seqs`); none: as many as there are clients
+    most_running  requests that run together at most (`--max-num-seqs`); none: what the framework's record says
     Raises InfeasibleError if the model leaves no room for one request, UsageError for numbers that make no sense.
     """
     numbers = list(clients)
     if not numbers or min(numbers) < 1 or input_len < 1 or output_len < 2 or not 0.0 < shortest <= 1.0:
         raise UsageError("clients needs at least one client, a prompt token, two output tokens, and 0 < shortest <= 1")
     launch, room = launch_of(system), cache_tokens(system, model, input_len + output_len)
+    most = most_running or launch.server.max_requests or max(numbers)
     times, points = StepTimes.of(system, model), []
     for number in numbers:
         count = number * requests_per_client
         prompts = spread_lengths(input_len, shortest, count, seed, 0)
         outputs = np.maximum(spread_lengths(output_len, shortest, count, seed, 1), 2)
-        limits = Limits(min(number, most_running or number), room, launch.server.batched_tokens)
+        limits = Limits(min(number, most), room, launch.server.batched_tokens)
         loop = run_closed_loop(times, launch, model.layers, number, prompts, outputs, limits)
         points.append(
             ClientsPoint(
@@ -115,7 +95,7 @@ def serve_clients(
                 float(outputs.sum()) / loop.end_s, loop.full_s / loop.end_s,
             )
         )  # fmt: skip
-    name = "no framework" if launch.name == Launch().name else launch.name
+    name = "no framework" if launch.name == UNNAMED else launch.name
     return ClientsReport(system.name, model.name, name, input_len, output_len, room, tuple(points))
 
 

@@ -61,6 +61,7 @@ class Fleet:
     seed: int = 0
     events: tuple[NodeEvent, ...] = ()
     adapters: NDArray[np.void] | None = None  # (machines, adapters) ADAPTER; None: requests run the model itself
+    since_s: float | None = None  # when the instances are there; None: the first arrival of the trace
 
 
 def simulate(
@@ -141,7 +142,7 @@ def _state(
 ) -> State:
     count, tenants = len(trace), len(trace.tenants)
     instances = _instances(fleet)
-    instances["up_since"] = np.rint(trace.arrival_s[0] * NS_PER_S)
+    instances["up_since"] = np.rint((trace.arrival_s[0] if fleet.since_s is None else fleet.since_s) * NS_PER_S)
     stages = int(instances["stages"].max())
     slots = np.zeros(len(instances) * stages, dtype=SLOT)
     slots["end"] = NEVER

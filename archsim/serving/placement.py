@@ -16,6 +16,8 @@ from archsim.config.schemas.model import Model
 from archsim.errors import InfeasibleError, UsageError
 from archsim.mapping.capacity import device_capacity_bytes
 from archsim.serving.capacity import Criterion, capacity
+from archsim.serving.framework import default_notes, framework_of, machine_notes, option_defaults, staged
+from archsim.serving.policy import POLICIES
 from archsim.serving.run import Deployment
 from archsim.serving.system_oracle import SystemOracle
 from archsim.serving.transfer import cache_seconds_per_token
@@ -23,6 +25,8 @@ from archsim.workload.traces import Trace
 
 if TYPE_CHECKING:
     from archsim.config.schemas.system import System
+
+PLACEMENT_SCHEMA = "archsim.placement/1"
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,8 @@ class PlacementReport:
     placements: tuple[Placement, ...]
     gain: float | None
     skipped: int  # configurations whose weights do not fit
+    notes: tuple[str, ...] = ()  # what a reader must know about the models of the machine
+    schema: str = PLACEMENT_SCHEMA
 
     @property
     def best(self) -> Placement:
@@ -118,18 +124,30 @@ def place(
     apart = [one.rate_per_device_per_s for one in found if one.decode is not None]
     both = [one.rate_per_device_per_s for one in found if one.decode is None]
     gain = max(apart) / max(both) if apart and both and max(both) > 0 else None
-    return PlacementReport(system.name, model.name, tuple(found), gain, len(pairs) - len(found))
+    notes = _notes(system, {one.policy for one in found})
+    return PlacementReport(system.name, model.name, tuple(found), gain, len(pairs) - len(found), notes)
+
+
+def _notes(system: System, policies: set[str]) -> tuple[str, ...]:
+    """Of the machine, and which options of the policies its framework decides."""
+    framework, notes = framework_of(system), list(machine_notes(system))
+    for policy in sorted(policies):
+        notes += default_notes(framework, option_defaults(framework, POLICIES.get(policy), {}))
+    return tuple(dict.fromkeys(notes))
 
 
 def instance_oracle(system: System, model: Model, degrees: Degrees) -> SystemOracle:
     """The latency oracle of a group of `tp` devices with the memory of all `pp` stages.
 
-    Each stage holds its part of the layers. Raises InfeasibleError if the weights leave no room for a KV cache.
+    Each stage holds its part of the layers and has its own reserve of a framework. Raises InfeasibleError if the
+    weights leave no room for a KV cache.
     """
     main = system.mapping.main
     unit = system.units[main]
-    memory = device_capacity_bytes(unit) * degrees.pp
-    smaller = unit.model_copy(update={"count": degrees.tp, "memory_capacity": memory})
+    update: dict[str, Any] = {"count": degrees.tp, "memory_capacity": device_capacity_bytes(unit) * degrees.pp}
+    if unit.type == "gpu":
+        update["launch"] = staged(unit.launch, degrees.pp)
+    smaller = unit.model_copy(update=update)
     mapping = system.mapping.model_copy(update={"data_parallel": 1})
     group = system.model_copy(update={"units": {**system.units, main: smaller}, "mapping": mapping})
     return SystemOracle(group, model)

@@ -39,9 +39,12 @@ class PythonEngine:
 
     def __init__(
         self, policy: Policy, instances: Sequence[Instance], trace: Trace, node_events: Sequence[NodeEvent] = (),
-        *, timeline: bool = False,
+        *, timeline: bool = False, since_s: float | None = None,
     ) -> None:  # fmt: skip
-        """`policy` has been given the same `instances`; `timeline` keeps a record of every batch."""
+        """`policy` has been given the same `instances`, there from `since_s` or the first arrival on.
+
+        timeline  keep a record of every batch
+        """
         arrivals = np.rint(trace.arrival_s * NS_PER_S).astype(np.int64).tolist()
         columns = (arrivals, trace.prompt_tokens.tolist(), trace.output_tokens.tolist(), trace.tenant.tolist())
         self._requests = [RequestState(index, *row) for index, row in enumerate(zip(*columns, strict=True))]
@@ -53,7 +56,7 @@ class PythonEngine:
         policy.send_cache, policy.send_again = self._send, self._arrive
         self._lobby: list[RequestState] = []
         self._leaving: set[Instance] = set()
-        self._up_since = dict.fromkeys(instances, arrivals[0])
+        self._up_since = dict.fromkeys(instances, arrivals[0] if since_s is None else round(since_s * NS_PER_S))
         for index in absent_at_first(node_events):
             instances[index].up = instances[index].open = False
         for request in self._requests:

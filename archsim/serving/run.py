@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from archsim import __version__
+from archsim.config.schemas.launch import Launch
 from archsim.config.schemas.model import Model
 from archsim.errors import InfeasibleError, UsageError, suggest
 from archsim.serving import metrics
 from archsim.serving.adapters import adapter_rows
 from archsim.serving.engine import ROUTERS, Fleet, Instance, simulate
+from archsim.serving.framework import default_notes, option_defaults
+from archsim.serving.front_end import delays, enter
 from archsim.serving.hooks import Policy
 from archsim.serving.nodes import Loading, NodeEvent
 from archsim.serving.oracle import LatencyOracle
@@ -89,8 +92,10 @@ def serve(
         trace = load_requests(trace)
     deployment = deployment or Deployment()
     chosen = POLICIES.get(policy)
-    checked = check_options(policy, chosen, options)
     oracle, name = make_oracle(system, model)
+    framework: Launch | None = getattr(oracle, "framework", None)
+    taken = option_defaults(framework, chosen, options)
+    checked = check_options(policy, chosen, {**taken, **options})
     if getattr(checked, "transfer_s_per_token", 0.0) is None:
         checked = checked.model_copy(update={"transfer_s_per_token": _transfer_s(system, model)})
     keep = timeline or bin_s is not None
@@ -98,7 +103,7 @@ def serve(
     refused = _refused(log, checked, (oracle, name), policy, deployment, model)
     price = _usd_per_hour(oracle, log, metrics.duration_s(log)) if usd_per_hour is None else usd_per_hour
     report = summarise(log, (name, model.name if model else "", policy), checked, deployment, price, tpot_over)
-    notes = () if isinstance(system, LatencyOracle) else system.notes
+    notes = (*getattr(oracle, "notes", ()), *default_notes(framework, taken))
     report = replace(report, first_rejected=refused, notes=notes)
     if slo is not None and report.requests is not None:
         report = replace(report, slo=metrics.slo_result(report.requests, slo, tpot_over))
@@ -144,7 +149,25 @@ def run(
     policy: type, options: PolicyOptions, oracle: LatencyOracle, model: Model | None, trace: Trace,
     deployment: Deployment, *, timeline: bool = False, progress: Progress | None = None, join_steps: bool = True,
 ) -> RunLog:  # fmt: skip
-    """Simulate with checked options. `join_steps=False` forms a batch before every single step; the result is equal."""
+    """Simulate with checked options. `join_steps=False` forms a batch before every single step; the result is equal.
+
+    Under an oracle with a `framework` (a Launch), requests queue when its server's front ends have worked on them.
+    """
+    framework: Launch | None = getattr(oracle, "framework", None)
+    if framework is None or not delays(framework.server):
+        return _simulate(policy, options, oracle, model, trace, deployment, None, timeline, progress, join_steps)
+    prompts = getattr(options, "prefill_instances", 0) or getattr(options, "prompt_instances", 0)
+    entry = enter(trace, framework.server, prompts or deployment.instances)
+    since_s = float(trace.arrival_s[0])
+    return entry.restore(
+        _simulate(policy, options, oracle, model, entry.queued, deployment, since_s, timeline, progress, join_steps)
+    )
+
+
+def _simulate(
+    policy: type, options: PolicyOptions, oracle: LatencyOracle, model: Model | None, trace: Trace,
+    deployment: Deployment, since_s: float | None, timeline: bool, progress: Progress | None, join_steps: bool,
+) -> RunLog:  # fmt: skip
     if deployment.router not in ROUTERS:
         near = suggest(deployment.router, ROUTERS)
         raise UsageError(f"unknown router {deployment.router!r}{near} (allowed: {', '.join(ROUTERS)})")
@@ -160,10 +183,11 @@ def run(
         if deployment.node_events and not policy.takes_node_events:
             raise UsageError(f"policy {policy.__name__} keeps books of its own and takes no node events")
         scheduler = policy(options, instances, longest)
-        return PythonEngine(scheduler, instances, trace, deployment.node_events, timeline=timeline).run(progress)
+        events = deployment.node_events
+        return PythonEngine(scheduler, instances, trace, events, timeline=timeline, since_s=since_s).run(progress)
     fleet = _fleet(policy, options, oracle, model, deployment)
     rows = adapter_rows(trace, model, fleet.oracles, options.block_tokens, deployment.loading)
-    fleet = replace(fleet, adapters=rows)
+    fleet = replace(fleet, adapters=rows, since_s=since_s)
     settings = policy.settings(options, fleet.instances[0].blocks, longest)
     if rows is not None:
         most = len(trace.adapters) if deployment.max_adapters is None else deployment.max_adapters

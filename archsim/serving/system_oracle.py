@@ -1,21 +1,26 @@
 """The latency oracle of a described machine, compiled once into tables for the event loop.
 
 A decode step is tabulated at every batch up to DENSE_BATCHES (kernels make it jump), then at multiples of 8 and one
-more; contexts are refined until the middle of each interval is met within TOLERANCE. What decodes lose by sharing the
-launch of attention with prompts is nearly linear, so a coarse table holds it. What is in between is linear. Over random
-iterations a decode step stays within 0.5 % of the full evaluation, one with prompts within 2 % (tested).
+more, from WIDE_BATCHES on of 16; contexts are refined until the middle of each interval is met within TOLERANCE. What
+decodes lose by sharing the launch of attention with prompts is nearly linear, so a coarse table holds it. What is in
+between is linear. Over random iterations a decode step stays within 0.5 % of the full evaluation, one with prompts
+within 2 % (tested).
 """
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim.execution.oracle import CONTEXT_GRID, PROMPT_GRID, LatencyOracle, Work
+from archsim.config.schemas.launch import Launch
+from archsim.execution.oracle import CONTEXT_GRID, NOMINAL_TOKENS, PROMPT_GRID, LatencyOracle, Work
 from archsim.execution.step import simulate_pass
+from archsim.serving.framework import cache_bytes, framework_of, machine_notes
 from archsim.serving.oracle import StepTables
 
-DENSE_BATCHES = 64
+DENSE_BATCHES, WIDE_BATCHES = 64, 256
 TOLERANCE = 2e-3
 SHARED_BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 SHARED_TOKENS = (PROMPT_GRID, 512, 2048, 8192)
@@ -33,6 +38,21 @@ class SystemOracle(LatencyOracle):
     def name(self) -> str:
         """Of the machine."""
         return self.system.name
+
+    @property
+    def framework(self) -> Launch | None:
+        """The record of the serving framework the machine names, whose server settings are the defaults of a run."""
+        return framework_of(self.system)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of results must know of the machine and its framework."""
+        return machine_notes(self.system)
+
+    @cached_property
+    def kv_capacity_bytes(self) -> float:
+        """Bytes for the KV cache, by the rule of the framework's server where there is one (`cache_bytes`)."""
+        return cache_bytes(self.system, self.model, min(self.model.max_positions, NOMINAL_TOKENS))
 
     def adapter_s(self, weight_bytes: float, flop_per_token: float) -> tuple[float, float]:
         """Reading an adapter, and a token with it: at the rates of the machine's own operators but attention.
@@ -105,9 +125,9 @@ class SystemOracle(LatencyOracle):
 
 
 def batch_grid(most: int) -> Grid:
-    """Every batch up to DENSE_BATCHES, then multiples of 8 and one more."""
+    """Every batch up to DENSE_BATCHES, then multiples of 8 and one more, from WIDE_BATCHES on of 16."""
     grid = list(range(1, min(most, DENSE_BATCHES) + 1))
-    for n in range(DENSE_BATCHES + 8, most + 1, 8):
+    for n in (*range(DENSE_BATCHES + 8, min(most, WIDE_BATCHES) + 1, 8), *range(WIDE_BATCHES + 16, most + 1, 16)):
         grid += [n, n + 1] if n < most else [n]
     return sorted({*grid, most})
 

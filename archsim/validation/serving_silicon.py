@@ -17,8 +17,9 @@ from archsim.config.schemas.launch import Launch
 from archsim.config.schemas.model import Model
 from archsim.config.schemas.system import System
 from archsim.errors import ArchsimError
-from archsim.serving.clients import cache_tokens, launch_of, spread_lengths
+from archsim.serving.clients import cache_tokens, spread_lengths
 from archsim.serving.closed_loop import Limits, Loop, StepTimes, run_closed_loop
+from archsim.serving.framework import launch_of
 from archsim.validation.registry import KINDS
 from archsim.validation.silicon.recipes import recipe_of
 

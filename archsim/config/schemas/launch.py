@@ -22,7 +22,7 @@ class GraphFloors(Config):
 
 
 class Server(Config):
-    """How a framework's server admits requests; used where clients are simulated, not in a pass."""
+    """How a framework's server admits requests; used where requests are served, not in a pass."""
 
     request_admission: Time = Field(
         default=0.0, description="work on a request before the engine sees it (HTTP, queues), one after the other"
@@ -40,6 +40,9 @@ class Server(Config):
         "put back when the cache is full",
     )
     batched_tokens: int = Field(default=8192, ge=1, le=10_000_000, description="of one iteration")
+    max_requests: int | None = Field(
+        default=None, ge=1, le=1_000_000, description="that run together; none: as many as ask, or as the policy says"
+    )
     whole_prompts: bool = Field(default=False, description="a prompt is read in one iteration, never in chunks")
 
 

@@ -25,7 +25,7 @@ def sustained(model: str, degrees: Degrees, policy: str) -> float:
     oracle = instance_oracle(load_system("hgx-a100"), load_model(model), degrees)
     criterion = Criterion(Slo(), median_delay_s=1.0)
     reserve = {"max_length": 2048} if policy in ("orca", "fcfs-static") else {}
-    options: dict[str, Any] = {"max_batch": 256, **reserve}
+    options: dict[str, Any] = {"max_batch": 256, **reserve, **({"max_batch_tokens": 4096} if policy == "vllm" else {})}
     found = capacity(
         oracle, None, chat_lengths(), policy, criterion, seeds=(0,), requests=REQUESTS, resolution=0.03, **options
     )

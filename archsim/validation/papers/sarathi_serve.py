@@ -42,7 +42,11 @@ def capacities(setup: Setup, limit_s: float, chunk: int, requests: int = REQUEST
     oracle = instance_oracle(load_system("hgx-a100"), load_model(setup.model), setup.degrees)
     trace = load_requests("poisson-sharegpt-like")
     criterion = Criterion(Slo(), tbt_p99_s=limit_s, median_delay_s=MEDIAN_DELAY_S)
-    options: dict[str, dict[str, Any]] = {"vllm": {}, "sarathi": {"chunk_tokens": chunk}, "orca": {"max_batch": 16}}
+    options: dict[str, dict[str, Any]] = {
+        "vllm": {"max_batch": 128, "max_batch_tokens": 4096},
+        "sarathi": {"max_batch": 128, "chunk_tokens": chunk},
+        "orca": {"max_batch": 16},
+    }
     return {
         policy: capacity(
             oracle, None, trace, policy, criterion, deployment=Deployment(stages=setup.degrees.pp), seeds=(0,),

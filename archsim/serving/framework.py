@@ -1,0 +1,93 @@
+"""What the record of a serving framework says of its server: one rule for `clients`, `serve`, `capacity` and `place`.
+
+A machine without the name of a framework keeps the whole memory for weights, activations and the KV cache, has no host
+before its queue, and leaves the limits of a batch to the policy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from archsim.config.schemas.launch import Launch, Server
+from archsim.config.schemas.model import Model
+from archsim.config.schemas.system import System
+from archsim.mapping.capacity import device_capacity_bytes, kv_room_bytes
+from archsim.mapping.plan import Places, timed_by_kernels
+from archsim.units import format_si
+
+UNNAMED = "unnamed"
+
+
+def launch_of(system: System) -> Launch:
+    """The framework record of the main unit; an empty one where that is no GPU."""
+    unit = system.units[system.mapping.main]
+    return unit.launch if unit.type == "gpu" else Launch()
+
+
+def framework_of(system: System) -> Launch | None:
+    """The record that a machine of GPUs timed by kernels names, None where there is none."""
+    launch = launch_of(system)
+    return launch if launch.name != UNNAMED and timed_by_kernels(system, system.mapping.main) else None
+
+
+def cache_bytes(system: System, model: Model, tokens: int) -> float:
+    """Bytes there are for the keys and values of requests of `tokens` tokens; below 0 where the weights do not fit.
+
+    Under a named framework whose GPUs keep the cache: of the share of their memory that its server takes, what it
+    reserves and the weights leave. Else what is left of the memory (`kv_room_bytes`).
+    """
+    server = _server_of_cache(system)
+    if server is None:
+        return kv_room_bytes(system, model, tokens)
+    places = Places.of(system, "decode")
+    copies = max(1.0, places.ways / model.key_value_heads)
+    each = device_capacity_bytes(system.units[places.main])
+    room = (server.memory_share * each - server.reserved_memory) * places.ways - model.weight_bytes
+    return room * places.groups / copies
+
+
+def _server_of_cache(system: System) -> Server | None:
+    """The server whose rule says how large the KV cache is."""
+    named, rules = framework_of(system), system.mapping
+    apart = rules.decode_attention not in (None, rules.main) or system.units[rules.main].memory_in is not None
+    return None if named is None or apart or rules.spill is not None or rules.capacity == "pooled" else named.server
+
+
+def staged(launch: Launch, stages: int) -> Launch:
+    """The record for a device that stands for one of each of `stages` pipeline stages: each has its reserve."""
+    memory = launch.server.reserved_memory * stages
+    return launch.model_copy(update={"server": launch.server.model_copy(update={"reserved_memory": memory})})
+
+
+def option_defaults(framework: Launch | None, policy: type, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of `policy` that the framework's server decides, those that are `given` left out."""
+    if framework is None:
+        return {}
+    fields: Mapping[str, Any] = policy.Options.model_fields  # type: ignore[attr-defined]
+    server = framework.server
+    known = {"max_batch_tokens": server.batched_tokens, "max_batch": server.max_requests}
+    return {name: value for name, value in known.items() if value and name in fields and name not in given}
+
+
+def machine_notes(system: System) -> tuple[str, ...]:
+    """What a reader of serving results must know of a machine: uncalibrated devices, and its framework's server."""
+    framework, server = framework_of(system), _server_of_cache(system)
+    notes = list(system.notes)
+    if framework is not None and server is not None:
+        notes.append(
+            f"framework {framework.name}: weights and KV cache in {server.memory_share:g} of the memory of each GPU, "
+            f"less {format_si(server.reserved_memory, 'B')}"
+        )
+    if framework is not None and (framework.server.request_admission or framework.server.token_admission):
+        server = framework.server
+        each, token = format_si(server.request_admission, "s"), format_si(server.token_admission, "s")
+        notes.append(f"framework {framework.name}: {each} + {token} a prompt token on the host before a request queues")
+    return tuple(notes)
+
+
+def default_notes(framework: Launch | None, taken: Mapping[str, Any]) -> tuple[str, ...]:
+    """Which options of the policy are the framework's."""
+    if framework is None or not taken:
+        return ()
+    return (f"framework {framework.name}: {', '.join(f'{name} {value}' for name, value in taken.items())} by default",)
