@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
+from archsim.cli.main import run
 from archsim.config.schemas.space import Space
 from archsim.errors import ConfigError, UsageError
 from archsim.explore import explore
@@ -246,3 +247,24 @@ def test_command_prints_json_and_explores_a_machine(tmp_path: Path) -> None:
     assert result["schema"] == "archsim.explore/1"
     assert (result["ok"], result["infeasible"]) == (2, 1)
     assert {point["batch"] for point in result["front"]} == {1, 4}
+
+
+def test_a_device_that_is_not_calibrated_is_named_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In the summary, the result, the table and the page; not for the machine that is."""
+    document = {
+        "kind": "space", "name": "two", "systems": ["hgx-b300", "hgx-h100"], "models": ["llama3-8b"],
+        "requests": [{"batch": 1, "input_len": 64, "output_len": 8}, {"batch": 2, "input_len": 64, "output_len": 8}],
+        "objectives": {"latency.tpot_s": "min"},
+    }  # fmt: skip
+    note = "gpu: b300-sxm is not calibrated: constants of the blackwell generation"
+    (tmp_path / "two.yaml").write_text(json.dumps(document))
+    words = ["explore", str(tmp_path / "two.yaml"), "--out", str(tmp_path / "out"), "--workers", "1"]
+    assert run(words) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert printed.count(note) == 1
+    assert json.loads((tmp_path / "out" / "result.json").read_text())["notes"] == [note]
+    with h5py.File(tmp_path / "out" / "points.h5") as file:
+        assert file["points/notes"].asstr()[()].tolist() == [note, note, "", ""]
+    page = tmp_path / "page.html"
+    assert run(["report", str(tmp_path / "out" / "result.json"), "-o", str(page)]) == 0
+    assert note in page.read_text()

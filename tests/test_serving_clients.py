@@ -68,6 +68,7 @@ def test_the_command_prints_json_and_one_line_errors(
     assert run([*words, "--framework", "vllm", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["schema"], found["framework"], found["points"][0]["clients"]) == ("archsim.clients/1", "vllm", 2)
+    assert any("KV cache in 0.9 of the memory" in note for note in found["notes"])
     assert run([*words, "--framework", "vlm"]) == 2
     assert "did you mean 'vllm'" in capsys.readouterr().err
     assert run(words) == 0

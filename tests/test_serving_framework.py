@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
+import jsonschema
 import numpy as np
 import pytest
 from hypothesis import Phase, given, settings
@@ -17,6 +19,7 @@ from archsim.cli.main import run as command
 from archsim.config import load_model, load_system
 from archsim.config.schemas.launch import Launch, Server
 from archsim.mapping.capacity import kv_room_bytes
+from archsim.report.schemas import result_schema
 from archsim.serving import AffineOracle, Deployment, Slo, serve
 from archsim.serving.capacity import Criterion, capacity
 from archsim.serving.clients import cache_tokens
@@ -201,10 +204,22 @@ def test_a_rate_is_limited_by_the_host_where_the_machine_is_faster() -> None:
     assert found.rate_per_s == pytest.approx(100, rel=0.05)
 
 
-def test_reports_say_what_the_framework_decided(capsys: pytest.CaptureFixture[str]) -> None:
+def _page(document: Any, folder: Path) -> str:
+    """The HTML report of what a command printed."""
+    (folder / "result.json").write_text(json.dumps(document))
+    assert command(["report", str(folder / "result.json"), "-o", str(folder / "page.html")]) == 0
+    return (folder / "page.html").read_text()
+
+
+def test_reports_say_what_the_framework_decided(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     words = ["llama3-8b", "--requests", "azure-conv-sample", "--count", "20", "--seeds", "1", "--ttft", "2"]
     assert command(["capacity", "hgx-b300", *words, "--policy", "vllm", "--json"]) == 0
-    notes = json.loads(capsys.readouterr().out)[0]["notes"]
+    document = json.loads(capsys.readouterr().out)
+    jsonschema.validate(document, result_schema("capacity"))
+    page = _page(document, tmp_path)
+    assert "b300-sxm is not calibrated: constants of the blackwell generation" in page
+    assert "llama3-8b on hgx-b300" in page
+    notes = document[0]["notes"]
     assert notes[0] == "gpu: b300-sxm is not calibrated: constants of the blackwell generation"
     assert "framework vllm: max_batch_tokens 8192, max_batch 1024 by default" in notes
     assert any("KV cache in 0.9 of the memory of each GPU, less 4 GB" in note for note in notes)
@@ -229,5 +244,7 @@ def test_reports_say_what_the_framework_decided(capsys: pytest.CaptureFixture[st
     assert command(["place", *machine, "--most-pp", "1", "--set", "units.gpu.count=2", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["schema"] == "archsim.placement/1"
+    jsonschema.validate(found, result_schema("placement"))
+    assert "less 4 GB" in _page(found, tmp_path)
     assert found["notes"][0].endswith("constants of the blackwell generation")
     assert any("KV cache" in note for note in found["notes"])

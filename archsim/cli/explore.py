@@ -58,6 +58,8 @@ def explore(
 def _show(console: Console, result: ExploreResult, folder: Path) -> None:
     from rich.table import Table
 
+    from archsim.report.notes import print_notes
+
     console.print(
         f"{result.name}: {result.points} points, {result.ok} ok, {result.infeasible} infeasible, "
         f"{result.errors} errors, {result.outside_constraints} outside the constraints; all in {folder / result.hdf5}"
@@ -76,6 +78,7 @@ def _show(console: Console, result: ExploreResult, folder: Path) -> None:
         settings = [str(point.parameters[name]) for name in parameters]
         table.add_row(*map(str, shape), *settings, *(f"{value:.5g}" for value in point.objectives.values()))
     console.print(table)
+    print_notes(result.notes, console)
 
 
 def _short(path: str) -> str:

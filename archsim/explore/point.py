@@ -105,18 +105,19 @@ def find_evaluate(name: str) -> Evaluate:
 
 
 def run_point(point: Point, evaluate: str = EVALUATE) -> dict[str, Any]:
-    """Evaluate one point into the record that is stored: status, the reason if it failed, and every number found.
+    """Evaluate one point into the record that is stored: status, the reason if it failed, all numbers and notes.
 
     A design that does not fit is `infeasible`; any other failure is an `error` of that point and does not end the run.
     """
     record: dict[str, Any] = {
         "index": point.index, "status": OK, "reason": "", "system": point.system, "model": point.model,
         "batch": point.batch, "input_len": point.input_len, "output_len": point.output_len,
-        "parameters": dict(point.parameters), "metrics": {},
+        "parameters": dict(point.parameters), "metrics": {}, "notes": [],
     }  # fmt: skip
     function = find_evaluate(evaluate)
     try:
-        record["metrics"] = metrics(function(point))
+        report = function(point)
+        record |= {"metrics": metrics(report), "notes": list(report.get("notes", ()))}
     except InfeasibleError as error:
         record |= {"status": INFEASIBLE, "reason": str(error)}
     except ArchsimError as error:

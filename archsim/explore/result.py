@@ -44,6 +44,7 @@ class ExploreResult:
     """An exploration: how its points ended, and the Pareto front of each work (model, input_len, output_len).
 
     reasons: sentence -> number of points that ended so, the most frequent first.
+    notes: what a reader must know about the models of the machines, e.g. that a device is not calibrated; each once.
     """
 
     name: str
@@ -56,6 +57,7 @@ class ExploreResult:
     front: tuple[FrontPoint, ...]
     reasons: dict[str, int] = field(default_factory=dict)
     hdf5: str = ""
+    notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
@@ -76,7 +78,7 @@ def summarise(space: Space, records: list[Record], folder: Path) -> ExploreResul
     outside = sum(record["status"] == OK for record in records) - int(within.sum())
     return ExploreResult(
         space.name, len(records), count(OK), count(INFEASIBLE), count(ERROR), outside,
-        dict(space.objectives), tuple(front), _reasons(records), path.name,
+        dict(space.objectives), tuple(front), _reasons(records), path.name, _notes(records),
     )  # fmt: skip
 
 
@@ -109,6 +111,11 @@ def _reasons(records: list[Record]) -> dict[str, int]:
         if record["reason"]:
             counts[record["reason"]] = counts.get(record["reason"], 0) + 1
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:20])
+
+
+def _notes(records: list[Record]) -> tuple[str, ...]:
+    """Of all points, each once; points that an older version stored have none."""
+    return tuple(dict.fromkeys(note for record in records for note in record.get("notes", ())))
 
 
 def _within(space: Space, record: Record) -> bool:
@@ -144,6 +151,11 @@ def _write(
     columns["batch"] = (batches, "1", "requests at once; -1: the largest batch that fits")
     for name in space.parameters:
         columns[f"parameter.{name}"] = (_uniform([record["parameters"][name] for record in records]), "", name)
+    columns["notes"] = (
+        ["; ".join(record.get("notes", ())) for record in records],
+        "",
+        "about the models of the machine",
+    )
     columns["within_constraints"] = (within.astype(np.int8), "1", "ok and inside all constraints")
     columns["pareto_rank"] = (ranks, "1", "0: Pareto front of its model, input_len and output_len; -1: no candidate")
     for name in sorted({name for record in records for name in record["metrics"]}):

@@ -70,6 +70,7 @@ class Sensitivity:
     sobol_samples: int = 0
     evaluations: int = 0
     schema: str = SENSITIVITY_SCHEMA
+    notes: tuple[str, ...] = ()  # what a reader must know about the models of the machine
     without_effect: tuple[str, ...] = field(default_factory=tuple)
 
 
@@ -165,6 +166,7 @@ def sensitivity(
     return Sensitivity(
         system.name, model.name, study.batch, input_len, output_len, span, baseline, tuple(moving), indices,
         sobol_samples, study.evaluations, without_effect=tuple(e.parameter for e in effects if e not in moving),
+        notes=system.notes,
     )  # fmt: skip
 
 

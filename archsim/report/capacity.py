@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from archsim.report.notes import print_notes
 from archsim.units import format_si
 
 if TYPE_CHECKING:
@@ -37,13 +37,7 @@ def print_capacities(found: Sequence[Capacity], criterion: Criterion, console: C
             str(len(one.trials)),
         )  # fmt: skip
     console.print(table)
-    _print_notes([note for one in found for note in one.notes], console)
-
-
-def _print_notes(notes: Sequence[str], console: Console) -> None:
-    """Each once."""
-    for note in dict.fromkeys(notes):
-        console.print(f"note: {escape(note)}", highlight=False)
+    print_notes((note for one in found for note in one.notes), console)
 
 
 def _limits(criterion: Criterion) -> str:
@@ -75,7 +69,7 @@ def print_placements(found: PlacementReport, console: Console) -> None:
     console.print(table)
     if found.gain is not None:
         console.print(f"best apart over best together, rate per device: {found.gain:.2f}x")
-    _print_notes(found.notes, console)
+    print_notes(found.notes, console)
 
 
 def _best_of_each(placements: Sequence[Placement]) -> list[Placement]:

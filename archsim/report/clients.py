@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from archsim.report.notes import print_notes
 from archsim.units import format_si
 
 if TYPE_CHECKING:
@@ -32,3 +33,4 @@ def print_clients(report: ClientsReport, console: Console) -> None:
             f"{point.cache_full_share:.0%}",
         )  # fmt: skip
     console.print(table)
+    print_notes(report.notes, console)

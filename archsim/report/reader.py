@@ -35,8 +35,17 @@ def _json_document(path: Path) -> dict[str, Any]:
         document = json.loads(path.read_bytes())
     except (ValueError, RecursionError):
         raise InputError(f"{path}: neither HDF5 nor JSON") from None
+    if isinstance(document, list) and document and all(isinstance(one, dict) for one in document):
+        document = _together(document)
     schema = document.get("schema") if isinstance(document, dict) else None
     if not isinstance(schema, str) or not schema.startswith("archsim."):
         raise InputError(f"{path}: no result of archsim (its `schema` is {schema!r})")
     found: dict[str, Any] = document
     return found
+
+
+def _together(documents: list[dict[str, Any]]) -> dict[str, Any]:
+    """Results of one kind in a list, such as those of `archsim capacity`, as one document."""
+    names = {key: ", ".join(dict.fromkeys(str(one.get(key)) for one in documents)) for key in ("system", "model")}
+    schemas = {one.get("schema") for one in documents}
+    return {"schema": schemas.pop() if len(schemas) == 1 else None, **names, "results": documents}

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from archsim.report.notes import print_notes
 from archsim.units import format_si
 
 _HEADS = {"tpot_s": "TPOT", "j_per_token": "J/token", "usd_per_million_tokens": "$/Mtoken"}
@@ -40,6 +41,7 @@ def print_sensitivity(found: Any, console: Console, top: int) -> None:
     if found.sobol:
         console.print(_sobol(found))
     console.print(f"  {found.evaluations} evaluations")
+    print_notes(found.notes, console)
 
 
 def _sobol(found: Any) -> Table:

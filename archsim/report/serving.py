@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from archsim.report.notes import print_notes
 from archsim.serving.results import Distribution, Fairness, ServingReport
 from archsim.units import format_si
 
@@ -30,8 +31,7 @@ def print_serving(report: ServingReport, console: Console) -> None:
     )
     console.print(_latency_table(report))
     console.print(_totals(report))
-    for note in report.notes:
-        console.print(f"note: {escape(note)}", highlight=False)
+    print_notes(report.notes, console)
 
 
 def _latency_table(report: ServingReport) -> Table:

@@ -24,6 +24,7 @@ from archsim.workload.traces import Trace
 if TYPE_CHECKING:
     from archsim.config.schemas.system import System
 
+CAPACITY_SCHEMA = "archsim.capacity/1"
 Arrivals = Literal["poisson", "recorded"]
 _MOST_DOUBLINGS = 40
 _LONGEST_S = 1e8
@@ -93,6 +94,7 @@ class Capacity:
     j_per_output_token: float | None
     trials: tuple[Trial, ...]
     notes: tuple[str, ...] = ()
+    schema: str = CAPACITY_SCHEMA
 
 
 def capacity(

@@ -16,7 +16,7 @@ from archsim.config.schemas.model import Model
 from archsim.config.schemas.system import System
 from archsim.errors import InfeasibleError, UsageError
 from archsim.serving.closed_loop import Limits, StepTimes, run_closed_loop
-from archsim.serving.framework import UNNAMED, cache_bytes, launch_of
+from archsim.serving.framework import UNNAMED, cache_bytes, launch_of, machine_notes
 from archsim.serving.results import Distribution
 
 CLIENTS_SCHEMA = "archsim.clients/1"
@@ -50,6 +50,7 @@ class ClientsReport:
     output_len: int
     cache_tokens: int
     points: tuple[ClientsPoint, ...]
+    notes: tuple[str, ...] = ()  # what a reader must know about the models of the machine and its framework
     schema: str = CLIENTS_SCHEMA
 
 
@@ -96,7 +97,9 @@ def serve_clients(
             )
         )  # fmt: skip
     name = "no framework" if launch.name == UNNAMED else launch.name
-    return ClientsReport(system.name, model.name, name, input_len, output_len, room, tuple(points))
+    return ClientsReport(
+        system.name, model.name, name, input_len, output_len, room, tuple(points), machine_notes(system)
+    )
 
 
 def _distribution(values: NDArray[np.float64]) -> Distribution:
