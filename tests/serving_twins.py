@@ -30,7 +30,9 @@ class TwinOrca(Policy):
     def form_batch(self, instance: Instance) -> Batch:
         pool, reserved = instance.pool, instance.pool.blocks_for(self.max_length)
         decodes, prefills = instance.running[:], []
-        while instance.waiting and len(instance.running) < self.max_batch and pool.free >= reserved:
+        while instance.waiting and len(instance.running) < self.max_batch:
+            if pool.room(instance.waiting[0]) < reserved:
+                break
             request = instance.waiting.popleft()
             pool.grow(request, reserved)
             instance.running.append(request)
@@ -52,7 +54,7 @@ class Paged(Policy):
         return (instance.pool.blocks_for(request.longest) + margin) * instance.pool.block_tokens
 
     def has_room(self, instance: Instance) -> bool:
-        left = instance.pool.free - instance.pool.blocks_for(instance.waiting[0].target)
+        left = instance.pool.room(instance.waiting[0]) - instance.pool.blocks_for(instance.waiting[0].target)
         return len(instance.running) < self.max_batch and left >= self.watermark
 
     def admit(self, instance: Instance) -> RequestState:
@@ -117,6 +119,6 @@ class TwinSarathi(Paged):
         while instance.waiting and left > 0 and self.has_room(instance):
             request = self.admit(instance)
             prefills.append(request)
-            chunks[request.index] = min(left, request.target)
+            chunks[request.index] = min(left, request.target - request.processed)
             left -= chunks[request.index]
         return Batch(prefills, decodes, chunks)

@@ -19,6 +19,7 @@ from archsim.config.schemas.requests import Adapters
 from archsim.errors import InputError, UsageError
 from archsim.serving import AffineOracle, Deployment, serve
 from archsim.serving.adapters import adapter_rows, adapter_weights
+from archsim.serving.hooks import Batch, Instance, Policy, RequestState
 from archsim.serving.nodes import Loading, NodeEvent
 from archsim.serving.policy import POLICIES
 from archsim.serving.run import check_options, run
@@ -26,6 +27,7 @@ from archsim.serving.runlog import RunLog
 from archsim.serving.system_oracle import SystemOracle
 from archsim.workload.synthetic import draw_adapters
 from archsim.workload.traces import Adapter, Trace, make_trace, read_trace
+from tests import serving_twins
 
 QUICK: dict[str, Any] = {
     "deadline": None, "derandomize": True, "phases": (Phase.explicit, Phase.generate), "database": None,
@@ -47,12 +49,14 @@ def _trace(seed: int = 2, adapters: int = 6, count: int = 50) -> Trace:
     return replace(plain, adapter=rng.integers(-1, adapters, count), adapters=ranks)
 
 
-def _run(trace: Trace, policy: str, *, join: bool = True, oracle: AffineOracle = ORACLE, **where: Any) -> RunLog:
+def _run(
+    trace: Trace, policy: str, *, join: bool = True, oracle: AffineOracle = ORACLE, timeline: bool = False, **where: Any
+) -> RunLog:  # fmt: skip
     options = {"transfer_s_per_token": 1e-5} if policy == "distserve" else {}
     checked = check_options(policy, POLICIES.get(policy), options)
     count = 3 if policy == "distserve" else 2
-    deployment = Deployment(instances=count, router="jsq-tokens", loading=LOADING, **where)
-    return run(POLICIES.get(policy), checked, oracle, MODEL, trace, deployment, join_steps=join)
+    deployment = Deployment(instances=count, loading=LOADING, **{"router": "jsq-tokens", **where})
+    return run(POLICIES.get(policy), checked, oracle, MODEL, trace, deployment, join_steps=join, timeline=timeline)
 
 
 @pytest.mark.parametrize("policy", BUILT_IN)
@@ -88,6 +92,89 @@ def test_an_instance_that_fails_loses_its_adapters(policy: str) -> None:
     log = _run(_trace(), policy, node_events=events)
     assert (log.requests["completed"] >= 0).all()
     assert (log.instances["free"] == log.instances["total"]).all()
+
+
+@POLICIES.register("test-watched-vllm")
+class Watched(serving_twins.TwinVllm):
+    """Looks at every batch that ran."""
+
+    def on_iteration_end(self, instance: Instance, batch: Batch, finished: list[RequestState]) -> None:
+        adapters = instance.pool.adapters
+        assert adapters is not None
+        assert instance.up
+        for request in (*batch.prefills, *batch.decodes):
+            ready = adapters.ready_ns(request.adapter)
+            assert request.adapter < 0 or (ready is not None and ready <= batch.start_ns + batch.stall_ns)
+        super().on_iteration_end(instance, batch, finished)
+
+
+GONE = (NodeEvent(0.3, 1, "remove"), NodeEvent(0.5, 0, "leave"), NodeEvent(0.6, 1, "add"), NodeEvent(2.0, 0, "add"))
+
+
+@pytest.mark.parametrize("policy", ["orca", "vllm", "sarathi", "watched"])
+@given(
+    seed=st.integers(0, 9), prefetch=st.sampled_from([0, 3]), most=st.sampled_from([None, 1, 3]),
+    router=st.sampled_from(["random", "round-robin", "least-outstanding", "jsq-tokens"]), events=st.booleans(),
+)  # fmt: skip
+@settings(max_examples=10, **QUICK)
+def test_a_policy_in_python_serves_adapters_as_its_compiled_twin(
+    policy: str, seed: int, prefetch: int, most: int | None, router: str, events: bool
+) -> None:
+    where = {"prefetch": prefetch, "max_adapters": most, "router": router, "node_events": GONE if events else ()}
+    built_in, own = (policy, f"twin-{policy}") if policy != "watched" else ("vllm", "test-watched-vllm")
+    ours, twin = _run(_trace(seed), built_in, **where), _run(_trace(seed), own, timeline=True, **where)
+    for name in ("first_scheduled", "first_token", "completed", "restarts", "instance", "rejected", "adapter"):
+        np.testing.assert_array_equal(ours.requests[name], twin.requests[name], name)
+    for name in (
+        "busy_ns", "iterations", "peak", "loads", "hits", "evictions", "stall_ns", "load_ns", "most_resident",
+        "resident", "in_use", "idle", "adapter_blocks", "displaced", "up_ns", "closed",
+    ):  # fmt: skip
+        np.testing.assert_array_equal(ours.instances[name], twin.instances[name], name)
+    assert (twin.instances["free"] == twin.instances["total"]).all()
+    assert (twin.requests["processed"] == twin.requests["prompt"] + twin.requests["output"]).all()
+    assert twin.gaps.weights.sum() == int((twin.requests["output"] - 1).sum())  # every token exactly once
+    if events:
+        assert twin.batches is not None
+        on_1 = twin.batches[twin.batches["instance"] == 1]
+        assert ((on_1["end"] <= 300_000_000) | (on_1["start"] >= 600_000_000)).all()  # nothing runs while it is down
+
+
+def test_an_instance_that_left_comes_back_without_adapters() -> None:
+    trace = make_trace("t", [0.0, 2.0], [16, 16], [2, 2])
+    trace = replace(trace, adapter=np.array([0, 0]), adapters=(Adapter("x", 8),))
+    events = (NodeEvent(1.0, 0, "leave"), NodeEvent(1.5, 0, "add"))
+    for policy in ("vllm", "twin-vllm"):
+        for gone, loads in (((), 1), (events, 2)):
+            where = Deployment(loading=LOADING, node_events=gone)
+            report = serve(AffineOracle(0.01, max_tokens=4096), MODEL, trace, policy, deployment=where)
+            assert report.adapters is not None
+            assert report.adapters.loads == loads
+
+
+def test_a_policy_that_forgets_the_adapter_is_told() -> None:
+    trace = make_trace("t", [0.0], [16], [2])
+    trace = replace(trace, adapter=np.array([0]), adapters=(Adapter("x", 8),))
+    with pytest.raises(UsageError, match="keeps books of its own and has no place for adapters"):
+        serve(ORACLE, MODEL, trace, "splitwise", deployment=Deployment(loading=LOADING))
+    with pytest.raises(UsageError, match="over-commits the KV cache: 2 blocks wanted, 0 free"):
+        serve(
+            AffineOracle(0.01, max_tokens=32), MODEL, trace, "test-all-at-once", deployment=Deployment(loading=LOADING)
+        )
+
+
+@POLICIES.register("test-all-at-once")
+class AllAtOnce(Policy):
+    """Looks at no memory."""
+
+    def fits(self, request: RequestState, instance: Instance) -> bool:
+        return True
+
+    def form_batch(self, instance: Instance) -> Batch:
+        if not instance.waiting:
+            return Batch([], instance.running)
+        request = instance.waiting.popleft()
+        instance.pool.grow(request, instance.pool.blocks_for(request.longest))
+        return Batch([request], [])
 
 
 def test_without_adapters_nothing_changes() -> None:

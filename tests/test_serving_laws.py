@@ -418,4 +418,7 @@ def test_a_cached_prefix_is_not_computed_again(policy: str) -> None:
         computed = sum(new for chunks, _ in oracle.calls for new, _ in chunks)
         assert computed == int((prompts - np.minimum(cached, prompts - 1)).sum())
     assert log.end_ns <= _run(plain, policy).end_ns
+    if policy in TWINS:
+        twin = _run(trace, f"twin-{policy}", prefix_caching=True)
+        np.testing.assert_array_equal(log.requests["completed"], twin.requests["completed"])
     assert _facts(_run(trace, policy)) == _facts(_run(plain, policy))  # off unless asked for

@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
+from archsim.errors import UsageError
 from archsim.serving import AffineOracle, Deployment, serve
 from archsim.serving.hooks import Batch, Instance, NodeEvent, Policy, RequestState
 from archsim.serving.policy import POLICIES
@@ -119,6 +120,36 @@ def test_the_policy_of_the_manual_runs() -> None:
     report = serve(AffineOracle(0.01), None, trace, "shortest-prompt-first")
     assert report.requests is not None
     assert report.requests.first_token_s.tolist() == [0.03, 0.01, 0.02]
+
+
+def test_a_policy_from_a_file(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[1] / "archsim" / "serving" / "README.md").read_text(encoding="utf-8")
+    code = text.split("```python\n")[1].split("```")[0].replace('"shortest-prompt-first"', '"from-a-file"')
+    path = tmp_path / "mine.py"
+    path.write_text(code + "\n\nclass Other(ShortestPromptFirst):\n    pass\n")
+    trace = make_trace("burst", [0.0, 0.0, 0.0], [30, 10, 20], [5, 5, 5])
+    named = f"{path}:ShortestPromptFirst"
+    for _ in range(2):  # the file runs once
+        report = serve(AffineOracle(0.01), None, trace, named)
+        assert report.requests is not None
+        assert report.requests.first_token_s.tolist() == [0.03, 0.01, 0.02]
+    with pytest.raises(UsageError, match="policies there: ShortestPromptFirst, Other; expected one"):
+        serve(AffineOracle(0.01), None, trace, str(path))
+    with pytest.raises(UsageError, match="did you mean 'Other'"):
+        serve(AffineOracle(0.01), None, trace, f"{path}:Othr")
+    with pytest.raises(UsageError, match="no such file"):
+        serve(AffineOracle(0.01), None, trace, str(tmp_path / "none.py"))
+    broken = tmp_path / "broken.py"
+    for text, what in (("import os\nimport nowhere_at_all\n", "ModuleNotFoundError"), ("\nx = (\n", "SyntaxError")):
+        broken.write_text(text)
+        with pytest.raises(UsageError, match=rf"broken.py:2: {what}"):
+            serve(AffineOracle(0.01), None, trace, str(broken))
+
+
+def test_what_python_policies_do_not_know_is_refused() -> None:
+    trace = make_trace("one", [0.0], [10], [30])
+    with pytest.raises(UsageError, match="one pipeline stage"):
+        serve(AffineOracle(0.01), None, trace, "splitwise", deployment=Deployment(stages=2))
 
 
 def test_a_policy_with_lists_of_its_own_reports_the_cache_it_took() -> None:

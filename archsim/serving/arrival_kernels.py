@@ -31,7 +31,8 @@ def route(s: State, i: Int) -> Int:
         return first_open(s, s.routes[i], count)
     if opt["router"] == ROUND_ROBIN:
         k = first_open(s, c["turn"] % count, count)
-        c["turn"] = k + 1
+        if k != NONE:
+            c["turn"] = k + 1
         return k
     best = NONE
     for k in range(count):

@@ -14,6 +14,7 @@ from archsim.serving.compile_oracle import compile_oracles
 from archsim.serving.nodes import NodeEvent, absent_at_first, event_rows
 from archsim.serving.oracle import LatencyOracle
 from archsim.serving.oracle_kernels import OracleArrays
+from archsim.serving.routers import ROUTERS, random_choices
 from archsim.serving.runlog import NS_PER_S, RunLog
 from archsim.serving.state_kernels import (
     ADAPTER,
@@ -35,7 +36,6 @@ from archsim.serving.timing_kernels import MAX_ITERATION_S, launch, to_ns
 from archsim.workload.traces import Trace
 
 EVENTS_AT_ONCE = 100_000
-ROUTERS = ("random", "round-robin", "least-outstanding", "jsq-tokens")
 Progress = Callable[[float], None]
 
 
@@ -162,7 +162,7 @@ def _state(
     clock["bad_s"] = np.nan
     clock["lobby_head"] = clock["lobby_tail"] = NONE
     routed = int(options[0]["prefill_instances"]) or len(instances)
-    routes = np.random.default_rng(fleet.seed).integers(0, routed, count, dtype=np.int32)
+    routes = random_choices(fleet.seed, routed, count)
     room = (logged or 4 * count + 1024) if timeline else 0
     requests = _requests(trace, bool(settings.get("prefix", 0)))
     return State(

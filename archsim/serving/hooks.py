@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from archsim.errors import UsageError
+from archsim.serving.adapter_cache import NO_ADAPTER, AdapterCache
 from archsim.serving.nodes import NodeEvent
 from archsim.serving.oracle import LatencyOracle
 from archsim.serving.policy import PolicyOptions
@@ -25,6 +27,8 @@ TOTALS = (
 class RequestState:
     """All that is known of one request; times in integer nanoseconds, UNSET until they happen.
 
+    adapter    its number, NO_ADAPTER for the model itself
+    prefix     tokens at the head of the prompt that an earlier turn has left in the cache
     target     tokens the next prefill has to process: the prompt, after a preemption everything processed so far
     processed  tokens done in this attempt, prompt and generated; a decode step attends to as many
     """
@@ -34,6 +38,9 @@ class RequestState:
     prompt: int
     output: int
     tenant: int = 0
+    adapter: int = NO_ADAPTER
+    prefix: int = 0
+    holds_adapter: bool = False
     target: int = 0
     processed: int = 0
     blocks: int = 0
@@ -85,6 +92,7 @@ class Batch:
     joules: float = 0.0
     contexts: int = 0
     held: int = 0
+    stall_ns: int = 0
 
     def tokens(self, request: RequestState) -> int:
         """New tokens of a prompt in this iteration."""
@@ -92,54 +100,105 @@ class Batch:
 
 
 class KvPool:
-    """Blocks of KV cache; never gives out more than there are."""
+    """Blocks of KV cache, those of adapters in use among them; never gives out more than there are."""
 
-    def __init__(self, capacity_tokens: int, block_tokens: int) -> None:
+    def __init__(self, capacity_tokens: int, block_tokens: int, adapters: AdapterCache | None = None) -> None:
         self.block_tokens = block_tokens
         self.total = capacity_tokens // block_tokens
         self.free = self.total
         self.peak = 0
+        self.adapters = adapters
 
     def blocks_for(self, tokens: int) -> int:
         """Blocks that hold `tokens` tokens."""
         return -(-tokens // self.block_tokens)
 
+    def room(self, request: RequestState) -> int:
+        """Blocks there are for `request` if its adapter comes along; -1 if there is no place for that."""
+        if self.adapters is None:
+            return self.free
+        wanted = 0 if request.holds_adapter else self.adapters.wanted(request.adapter)
+        return UNSET if wanted is None else self.free - wanted
+
+    def adapter_blocks(self, request: RequestState) -> int:
+        """Blocks that the adapter of `request` takes; 0 if it has none."""
+        return 0 if self.adapters is None else self.adapters.blocks(request.adapter)
+
     def grow(self, request: RequestState, blocks: int) -> None:
-        """Give `request` as many more blocks as it takes to own `blocks`."""
-        more = blocks - request.blocks
-        if more > self.free:
-            raise AssertionError(f"KV over-committed: {more} blocks wanted, {self.free} free")
-        self.free -= more
+        """Give `request` as many more blocks as it takes to own `blocks`; with the first ones comes its adapter.
+
+        A request that is admitted finds the prefix of its prompt that is cached already processed.
+        """
+        self.use_adapter(request)
+        self._claim(blocks - request.blocks)
+        if request.blocks == 0 and request.processed == 0:
+            request.processed = min(request.prefix, request.target - 1)
         request.blocks = blocks
-        self.peak = max(self.peak, self.total - self.free)
+
+    def use_adapter(self, request: RequestState) -> None:
+        """Make place for the adapter of `request`, which is loaded if it is absent; nothing if it holds it already."""
+        if self.adapters is None or request.holds_adapter or request.adapter == NO_ADAPTER:
+            return
+        request.holds_adapter = True
+        self._claim(self.adapters.use(request.adapter))
+
+    def drop_adapter(self, request: RequestState) -> None:
+        """`request` does not need its adapter here any more."""
+        if self.adapters is not None and request.holds_adapter:
+            request.holds_adapter = False
+            self.free += self.adapters.drop(request.adapter)
 
     def take(self, blocks: int) -> None:
         """Blocks for a policy that keeps its own books; a negative number gives them back."""
-        if blocks > self.free:
-            raise AssertionError(f"KV over-committed: {blocks} blocks wanted, {self.free} free")
-        self.free -= blocks
-        self.peak = max(self.peak, self.total - self.free)
+        self._claim(blocks)
 
     def release(self, request: RequestState) -> None:
         """Take back every block of `request`."""
         self.free += request.blocks
         request.blocks = 0
+        self.drop_adapter(request)
+
+    def forget_adapters(self) -> None:
+        """The memory is lost, and what adapters there were in it."""
+        if self.adapters is not None:
+            self.free += self.adapters.forget()
+
+    def _claim(self, blocks: int) -> None:
+        if blocks > self.free:
+            raise UsageError(f"the policy over-commits the KV cache: {blocks} blocks wanted, {self.free} free")
+        self.free -= blocks
+        self.peak = max(self.peak, self.total - self.free)
+        if self.adapters is not None:
+            self.adapters.evict(self.free)
 
 
 class Instance:
     """One serving instance: waiting queue, running set, blocks, and the iteration in flight."""
 
-    def __init__(self, index: int, oracle: LatencyOracle, block_tokens: int) -> None:
+    def __init__(
+        self, index: int, oracle: LatencyOracle, block_tokens: int, adapters: AdapterCache | None = None
+    ) -> None:
         self.index, self.oracle = index, oracle
-        self.pool = KvPool(oracle.max_tokens, block_tokens)
+        self.pool = KvPool(oracle.max_tokens, block_tokens, adapters)
         self.waiting: deque[RequestState] = deque()
         self.running: list[RequestState] = []
         self.in_flight: Batch | None = None
         self.up = self.open = True  # open: takes new requests
-        names = ("iterations", "busy_ns", "held_token_ns", "joules", "displaced", "up_ns")
+        names = ("iterations", "busy_ns", "held_token_ns", "joules", "displaced", "up_ns", "stall_ns")
         self.totals: dict[str, float] = dict.fromkeys(
             (*names, "decode_iterations", "decode_tokens", "decode_contexts"), 0
         )
+
+    @property
+    def requests(self) -> int:
+        """Requests that wait or run here."""
+        return len(self.waiting) + len(self.running)
+
+    @property
+    def pending_tokens(self) -> int:
+        """Prompt tokens of those requests that are still to be processed."""
+        waiting = sum(request.target for request in self.waiting)
+        return waiting + sum(request.target - request.processed for request in self.running if request.prefilling)
 
 
 class Policy(ABC):
@@ -151,8 +210,10 @@ class Policy(ABC):
 
     Options: ClassVar[type[PolicyOptions]] = PolicyOptions
     takes_node_events: ClassVar[bool] = True
+    takes_adapters: ClassVar[bool] = True
     tick_s: float = 0.0
     now_ns: int = 0  # of the event a hook is called for
+    router: Callable[[RequestState], Instance]
     send_cache: Callable[[RequestState, Instance, int, float], None]
     send_again: Callable[[RequestState], None]  # a request that lost its instance arrives once more
 
@@ -167,12 +228,12 @@ class Policy(ABC):
 
     def fits(self, request: RequestState, instance: Instance) -> bool:
         """Whether the request could be served on the otherwise empty instance; if not, it is rejected on arrival."""
-        return self.claim_tokens(request, instance) <= instance.pool.total * instance.pool.block_tokens
+        pool = instance.pool
+        return self.claim_tokens(request, instance) <= (pool.total - pool.adapter_blocks(request)) * pool.block_tokens
 
     def route(self, request: RequestState) -> Instance:
-        """The instance for a request: of those that are open the one with the fewest, the first of equals."""
-        open_ = [instance for instance in self.instances if instance.open]
-        return min(open_, key=lambda instance: len(instance.waiting) + len(instance.running))
+        """The instance for a request, of those that are open, by the router of the deployment."""
+        return self.router(request)
 
     def on_arrival(self, request: RequestState, instance: Instance) -> None:
         """A request that fits has arrived, or was moved here from a node that went away."""

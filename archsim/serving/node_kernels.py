@@ -54,6 +54,7 @@ def leave_if_drained(s: State, k: Int, now: Int) -> None:
     if inst["closed"] == LEAVING and inst["requests"] == 0 and inst["allocated"] == 0 and inst["in_flight"] == 0:
         inst["closed"] = DOWN
         inst["up_ns"] += now - inst["up_since"]
+        _forget_adapters(s, k)
 
 
 @kernel
@@ -137,9 +138,7 @@ def _forget(s: State, k: Int) -> None:
     inst["ready"], inst["in_flight"], inst["waiting"], inst["swapped"], inst["extra_ns"] = 0, 0, 0, 0, 0
     inst["head"], inst["tail"], inst["swap_head"], inst["swap_tail"], inst["pull"] = NONE, NONE, NONE, NONE, NONE
     inst["requests"], inst["pending_tokens"], inst["since_admission"], inst["promised"] = 0, 0, 0, 0
-    inst["idle"], inst["adapter_blocks"], inst["resident"], inst["in_use"], inst["link_free"] = 0, 0, 0, 0, 0
-    for a in range(s.resident.shape[1]):
-        s.resident[k, a]["state"], s.resident[k, a]["refs"] = 0, 0
+    _forget_adapters(s, k)
     width = s.slots.size // s.instances.size
     for stage in range(width):
         s.stage_free[k * width + stage] = 0
@@ -150,6 +149,14 @@ def _forget(s: State, k: Int) -> None:
     while waits != NONE:
         inst["requests"] += 1
         waits = s.requests[waits]["next"]
+
+
+@kernel
+def _forget_adapters(s: State, k: Int) -> None:
+    inst = s.instances[k]
+    inst["idle"], inst["adapter_blocks"], inst["resident"], inst["in_use"], inst["link_free"] = 0, 0, 0, 0, 0
+    for a in range(s.resident.shape[1]):
+        s.resident[k, a]["state"], s.resident[k, a]["refs"] = 0, 0
 
 
 @kernel

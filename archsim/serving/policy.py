@@ -5,7 +5,7 @@ A policy decides at iteration boundaries only. There are two kinds behind one re
 * a `CompiledPolicy` names a batch-formation kernel and turns its options into the kernel's settings: the built-in ones;
 * a `Policy` is a Python class with hooks, which the event loop of `python_engine` calls: yours (see README.md here).
 
-A package adds its own with an entry point in the group `archsim.policies`.
+A package adds its own with an entry point in the group `archsim.policies`; a file is named in place of a policy.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from archsim.config.base import Config
-from archsim.registry import Registry
+from archsim.serving.policy_file import PolicyRegistry
 
 
 def _load_built_ins() -> None:
@@ -34,7 +34,7 @@ class PolicyOptions(Config):
     max_batch: int = Field(default=128, ge=1, le=1_000_000, description="requests running at once")
     prefix_caching: bool = Field(
         default=False,
-        description="built-in policies: a prompt skips what an earlier turn of its conversation processed",
+        description="a prompt skips what an earlier turn of its conversation processed",
     )
 
 
@@ -59,4 +59,4 @@ class CompiledPolicy(ABC):
         return 0
 
 
-POLICIES: Registry[type] = Registry("policy", "archsim.policies", _load_built_ins)
+POLICIES = PolicyRegistry("policy", "archsim.policies", _load_built_ins)

@@ -10,13 +10,18 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from archsim.errors import UsageError
+from archsim.serving.adapter_cache import AdapterCache
 from archsim.serving.hooks import UNSET, Batch, Instance, Policy, RequestState
 from archsim.serving.nodes import NodeEvent, absent_at_first
 from archsim.serving.oracle import LatencyOracle
+from archsim.serving.routers import Router
 from archsim.serving.runlog import NS_PER_S, Gaps, RunLog
 from archsim.serving.state_kernels import BATCH_LOG, DOWN, INSTANCE, OPEN, REQUEST
 from archsim.workload.traces import Trace
@@ -39,11 +44,13 @@ class PythonEngine:
 
     def __init__(
         self, policy: Policy, instances: Sequence[Instance], trace: Trace, node_events: Sequence[NodeEvent] = (),
-        *, timeline: bool = False, since_s: float | None = None,
+        *, timeline: bool = False, since_s: float | None = None, router: str = "least-outstanding", seed: int = 0,
+        prefetch: int = 0, prefix_caching: bool = False,
     ) -> None:  # fmt: skip
         """`policy` has been given the same `instances`, there from `since_s` or the first arrival on.
 
         timeline  keep a record of every batch
+        prefetch  how many of the first waiting requests have their adapters loaded while the machine computes
         """
         arrivals = np.rint(trace.arrival_s * NS_PER_S).astype(np.int64).tolist()
         columns = (arrivals, trace.prompt_tokens.tolist(), trace.output_tokens.tolist(), trace.tenant.tolist())
@@ -53,7 +60,15 @@ class PythonEngine:
         self._gaps: dict[int, int] = {}
         self._batches: list[tuple[float, ...]] | None = [] if timeline else None
         self._sequence = self._finished = self._end_ns = 0
+        self._prefetch = prefetch
+        for instance in instances:
+            if instance.pool.adapters is not None:
+                instance.pool.adapters.now_ns = lambda: policy.now_ns
+        for column, wanted in (("adapter", trace.adapter), ("prefix", trace.cached_tokens if prefix_caching else None)):
+            for request, value in zip(self._requests, [] if wanted is None else wanted.tolist(), strict=False):
+                setattr(request, column, value)
         policy.send_cache, policy.send_again = self._send, self._arrive
+        policy.router = Router(router, instances, seed, len(trace)).route
         self._lobby: list[RequestState] = []
         self._leaving: set[Instance] = set()
         self._up_since = dict.fromkeys(instances, arrivals[0] if since_s is None else round(since_s * NS_PER_S))
@@ -109,6 +124,7 @@ class PythonEngine:
         for instance in self._instances:
             if instance in self._leaving and not instance.running and not instance.waiting and not instance.in_flight:
                 self._gone(instance, now)
+                instance.pool.forget_adapters()
             if instance.in_flight is None and instance.up:
                 self._start(instance, now)
 
@@ -131,6 +147,8 @@ class PythonEngine:
             if event.event == "leave":
                 self._leaving.add(instance)
         self._policy.on_node_event(instance, event)
+        if not instance.up:
+            instance.pool.forget_adapters()
         if event.event == "add":
             outside, self._lobby = self._lobby, []
             for request in outside:
@@ -180,7 +198,8 @@ class PythonEngine:
         batch.instance, instance.in_flight = instance, batch
         chunks = [(batch.tokens(request), request.processed) for request in batch.prefills]
         contexts = [request.processed for request in batch.decodes]
-        span = _nanoseconds(instance.oracle.iteration_s(chunks, contexts))
+        seconds = self._adapters(instance, batch, chunks)
+        span = batch.stall_ns + _nanoseconds(instance.oracle.iteration_s(chunks, contexts) + seconds)
         batch.start_ns, batch.end_ns, batch.waiting = now, now + span, len(instance.waiting)
         batch.contexts = sum(contexts)
         others = [request.cached for request in instance.running if request not in batch.prefills]
@@ -190,6 +209,19 @@ class PythonEngine:
         joules = getattr(instance.oracle, "iteration_j", None)
         batch.joules = 0.0 if joules is None else float(joules(chunks, contexts))
         self._push(now + span, _ITERATION, batch)
+
+    def _adapters(self, instance: Instance, batch: Batch, chunks: Sequence[tuple[int, int]]) -> float:
+        """Seconds that the adapters of a batch add to it, once they are there; others are loaded meanwhile."""
+        adapters = instance.pool.adapters
+        if adapters is None:
+            return 0.0
+        new = [(request.adapter, tokens) for request, (tokens, _) in zip(batch.prefills, chunks, strict=True)]
+        batch.stall_ns, seconds = adapters.batch_cost([*((request.adapter, 1) for request in batch.decodes), *new])
+        instance.totals["stall_ns"] += batch.stall_ns
+        if self._prefetch:
+            ahead = islice(instance.waiting, self._prefetch)
+            adapters.prefetch([request.adapter for request in ahead], instance.pool.free)
+        return seconds
 
     @staticmethod
     def _count(instance: Instance, batch: Batch) -> None:
@@ -255,13 +287,14 @@ class PythonEngine:
             requests[name] = [getattr(request, f"{name}_ns") for request in self._requests]
         for name in ("prompt", "output", "tenant", "target", "processed", "blocks", "restarts", "instance", "rejected"):
             requests[name] = [getattr(request, name) for request in self._requests]
-        requests["adapter"] = -1
+        requests["adapter"] = [request.adapter for request in self._requests]
         instances = np.zeros(len(self._instances), dtype=INSTANCE)
         for row, instance in zip(instances, self._instances, strict=True):
             row["total"], row["free"] = instance.pool.total, instance.pool.free
             row["peak"], row["stages"] = instance.pool.peak, 1
             row["up_since"], row["closed"] = self._up_since[instance], OPEN if instance.up else DOWN
-            for name, value in instance.totals.items():
+            adapters = instance.pool.adapters
+            for name, value in (instance.totals | ({} if adapters is None else adapters.totals())).items():
                 row[name] = value
         values = np.array(sorted(self._gaps), dtype=np.float64)
         weights = np.array([self._gaps[int(value)] for value in values], dtype=np.int64)
@@ -272,9 +305,21 @@ class PythonEngine:
         return RunLog(self._trace, requests, instances, gaps, self._end_ns, block, batches, interrupted)
 
 
-def make_instances(oracles: Sequence[LatencyOracle], block_tokens: int) -> list[Instance]:
-    """One Python instance for each machine."""
-    return [Instance(index, oracle, block_tokens) for index, oracle in enumerate(oracles)]
+def make_instances(
+    oracles: Sequence[LatencyOracle], block_tokens: int, adapters: NDArray[Any] | None = None, most: int | None = None
+) -> list[Instance]:
+    """One Python instance for each machine.
+
+    adapters  (machines, adapters) ADAPTER; most: that an instance holds at a time, None: all
+    """
+    caches = [
+        None if adapters is None else AdapterCache(adapters[index], len(adapters[index]) if most is None else most)
+        for index in range(len(oracles))
+    ]
+    return [
+        Instance(index, oracle, block_tokens, cache)
+        for index, (oracle, cache) in enumerate(zip(oracles, caches, strict=True))
+    ]
 
 
 def _nanoseconds(seconds: float) -> int:

@@ -14,7 +14,7 @@ from archsim.config.schemas.model import Model
 from archsim.errors import InfeasibleError, UsageError, suggest
 from archsim.serving import metrics
 from archsim.serving.adapters import adapter_rows
-from archsim.serving.engine import ROUTERS, Fleet, Instance, simulate
+from archsim.serving.engine import Fleet, Instance, simulate
 from archsim.serving.framework import default_notes, option_defaults
 from archsim.serving.front_end import delays, enter
 from archsim.serving.hooks import Policy
@@ -24,6 +24,7 @@ from archsim.serving.policy import POLICIES, CompiledPolicy, PolicyOptions
 from archsim.serving.python_engine import PythonEngine, make_instances
 from archsim.serving.rejections import first_rejected
 from archsim.serving.results import InstanceUse, ServingReport, Slo, TpotTokens, UnitUse
+from archsim.serving.routers import ROUTERS
 from archsim.serving.runlog import NS_PER_S, RunLog
 from archsim.serving.series import time_series
 from archsim.workload.requests import load_requests
@@ -173,18 +174,8 @@ def _simulate(
         raise UsageError(f"unknown router {deployment.router!r}{near} (allowed: {', '.join(ROUTERS)})")
     longest = int((trace.prompt_tokens + trace.output_tokens).max())
     if not issubclass(policy, CompiledPolicy):
-        machines = [oracle] * deployment.instances
-        if deployment.decode_system is not None:
-            machines[1:] = [make_oracle(deployment.decode_system, model)[0]] * (deployment.instances - 1)
-        instances = make_instances(machines, options.block_tokens)
-        assert issubclass(policy, Policy)
-        if trace.adapter is not None:
-            raise UsageError(f"{trace.name} has adapters, which only the built-in policies (compiled ones) know")
-        if deployment.node_events and not policy.takes_node_events:
-            raise UsageError(f"policy {policy.__name__} keeps books of its own and takes no node events")
-        scheduler = policy(options, instances, longest)
-        events = deployment.node_events
-        return PythonEngine(scheduler, instances, trace, events, timeline=timeline, since_s=since_s).run(progress)
+        engine = _in_python(policy, options, oracle, model, trace, deployment, longest, since_s, timeline=timeline)
+        return engine.run(progress)
     fleet = _fleet(policy, options, oracle, model, deployment)
     rows = adapter_rows(trace, model, fleet.oracles, options.block_tokens, deployment.loading)
     fleet = replace(fleet, adapters=rows, since_s=since_s)
@@ -200,6 +191,30 @@ def _simulate(
     }
     weights = getattr(options, "weights", ())
     return simulate(fleet, trace, settings, weights=weights, timeline=timeline, progress=progress)
+
+
+def _in_python(
+    policy: type, options: PolicyOptions, oracle: LatencyOracle, model: Model | None, trace: Trace,
+    deployment: Deployment, longest: int, since_s: float | None, *, timeline: bool,
+) -> PythonEngine:  # fmt: skip
+    """The event loop of a policy that is not compiled."""
+    assert issubclass(policy, Policy)
+    if deployment.stages > 1 or (deployment.decode_stages or 1) > 1:
+        raise UsageError(f"policy {policy.__name__} is written in Python, whose instances have one pipeline stage")
+    if deployment.node_events and not policy.takes_node_events:
+        raise UsageError(f"policy {policy.__name__} keeps books of its own and takes no node events")
+    if trace.adapter is not None and not policy.takes_adapters:
+        raise UsageError(f"policy {policy.__name__} keeps books of its own and has no place for adapters in them")
+    machines = [oracle] * deployment.instances
+    if deployment.decode_system is not None:
+        machines[1:] = [make_oracle(deployment.decode_system, model)[0]] * (deployment.instances - 1)
+    rows = adapter_rows(trace, model, machines, options.block_tokens, deployment.loading)
+    instances = make_instances(machines, options.block_tokens, rows, deployment.max_adapters)
+    scheduler = policy(options, instances, longest)
+    return PythonEngine(
+        scheduler, instances, trace, deployment.node_events, timeline=timeline, since_s=since_s,
+        router=deployment.router, seed=deployment.seed, prefetch=deployment.prefetch, prefix_caching=options.prefix_caching,
+    )  # fmt: skip
 
 
 def _fleet(

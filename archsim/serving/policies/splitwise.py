@@ -101,6 +101,7 @@ class Splitwise(Policy):
 
     Options: ClassVar[type[PolicyOptions]] = SplitwiseOptions
     takes_node_events: ClassVar[bool] = False
+    takes_adapters: ClassVar[bool] = False
 
     def __init__(self, options: PolicyOptions, instances: Sequence[Instance], longest_tokens: int) -> None:
         super().__init__(options, instances, longest_tokens)
