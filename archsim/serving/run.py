@@ -213,7 +213,8 @@ def _in_python(
     scheduler = policy(options, instances, longest)
     return PythonEngine(
         scheduler, instances, trace, deployment.node_events, timeline=timeline, since_s=since_s,
-        router=deployment.router, seed=deployment.seed, prefetch=deployment.prefetch, prefix_caching=options.prefix_caching,
+        router=deployment.router, seed=deployment.seed, prefetch=deployment.prefetch,
+        prefix_caching=options.prefix_caching,
     )  # fmt: skip
 
 
