@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 from archsim.cli.main import run as command
 from archsim.config import load_model, load_system
 from archsim.config.schemas.launch import Launch, Server
+from archsim.errors import InfeasibleError
 from archsim.mapping.capacity import kv_room_bytes
 from archsim.report.schemas import result_schema
 from archsim.serving import AffineOracle, Deployment, Slo, serve
 from archsim.serving.capacity import Criterion, capacity
-from archsim.serving.clients import cache_tokens
+from archsim.serving.clients import cache_tokens, serve_clients, spread_lengths
 from archsim.serving.framework import framework_of
 from archsim.serving.front_end import enter
 from archsim.serving.nodes import NodeEvent
@@ -39,6 +40,7 @@ QUICK: dict[str, Any] = {
 }  # fmt: skip
 SERVER = Server(request_admission=0.011, token_admission=7e-6, batched_tokens=512, max_requests=9)
 
+LEAN = "units.gpu.launch.server.memory_share=0.85"
 MINE = Launch(name="mine", server=SERVER)
 
 
@@ -120,6 +122,43 @@ def test_without_a_name_the_whole_memory_is_there(settings: tuple[str, ...]) -> 
     assert oracle.kv_capacity_bytes == kv_room_bytes(system, model, 4096)
     assert oracle.framework is None
     assert not any("framework" in note for note in oracle.notes)
+
+
+def test_a_model_that_fits_the_memory_but_not_the_share_is_refused_with_the_rule() -> None:
+    system, model = load_system("hgx-h100", ("units.gpu.count=2", LEAN)), load_model("llama3-70b")
+    assert model.weight_bytes < 2 * system.units["gpu"].device.memory_capacity
+    rule = (
+        r"no room for a KV cache beside llama3-70b \(framework vllm: .* in 0.85 of the memory of each GPU, less 4 GB\)"
+    )
+    with pytest.raises(InfeasibleError, match=rule):
+        SystemOracle(system, model)
+
+
+@pytest.mark.parametrize(("machine", "model", "clients", "lengths"), [
+    ("hgx-h100", "llama3-8b", 16, (512, 64)), ("hgx-h100", "llama2-70b", 64, (1024, 128)),
+])  # fmt: skip
+def test_clients_and_serve_agree_where_all_requests_come_at_once(
+    machine: str, model: str, clients: int, lengths: tuple[int, int]
+) -> None:
+    """Two loops and two sets of tables, one server: the closed loop of one round against the event loop."""
+    system, transformer = load_system(machine), load_model(model)
+    prompts, outputs = (spread_lengths(tokens, 0.8, clients, 0, i) for i, tokens in enumerate(lengths))
+    closed = serve_clients(system, transformer, (clients,), *lengths, requests_per_client=1).points[0]
+    trace = make_trace("at once", np.zeros(clients), prompts, outputs)
+    opened = serve(system, transformer, trace, "vllm-v1")
+    assert opened.ttft_s is not None
+    assert opened.tpot_s is not None
+    assert opened.ttft_s.mean == pytest.approx(closed.ttft_s.mean, rel=0.01)
+    assert opened.tpot_s.mean == pytest.approx(closed.tpot_s.mean, rel=0.01)
+    assert opened.duration_s == pytest.approx(clients / closed.requests_per_s, rel=0.01)
+
+
+def test_the_machine_of_the_decodes_has_its_say() -> None:
+    trace = make_trace("two", [0.0, 0.1], [100, 200], [5, 5])
+    where = Deployment(instances=2, decode_system=load_system("hgx-b300"))
+    report = serve(load_system("hgx-h100"), load_model("llama3-8b"), trace, "distserve", deployment=where, max_batch=4)
+    assert sum("b300-sxm is not calibrated" in note for note in report.notes) == 1
+    assert sum("KV cache in" in note for note in report.notes) == 1
 
 
 def test_options_of_the_framework_are_defaults_only() -> None:

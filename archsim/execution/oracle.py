@@ -59,7 +59,12 @@ class LatencyOracle:
         self.usd_per_hour: float | None = None
         check_fits(system, model, 1, 1, 1)
         if self.max_tokens < 1:
-            raise InfeasibleError(f"{system.name} has no room for a KV cache beside {model.name}")
+            rule = "".join(f" ({rule})" for rule in self._memory_rules())
+            raise InfeasibleError(f"{system.name} has no room for a KV cache beside {model.name}{rule}")
+
+    def _memory_rules(self) -> tuple[str, ...]:
+        """What else limits the memory, for who is told that there is not enough."""
+        return ()
 
     @cached_property
     def kv_bytes_per_token(self) -> float:

@@ -81,7 +81,8 @@ def simulate(
     """
     state = _state(fleet, trace, settings, weights, timeline)
     longest = int((trace.prompt_tokens + trace.output_tokens).max())
-    oracle = compile_oracles(fleet.oracles, max(i.max_batch for i in fleet.instances), longest)
+    most = min(len(trace), max(i.max_batch for i in fleet.instances))  # requests in a batch
+    oracle = compile_oracles(fleet.oracles, most, longest)
     interrupted = _drive(state, oracle, fleet, len(trace), progress)
     log = state.log
     while timeline and state.clock[0]["logged"] > log.size:  # more batches than expected: once more, with room for all

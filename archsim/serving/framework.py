@@ -14,6 +14,7 @@ from archsim.config.schemas.model import Model
 from archsim.config.schemas.system import System
 from archsim.mapping.capacity import device_capacity_bytes, kv_room_bytes
 from archsim.mapping.plan import Places, timed_by_kernels
+from archsim.serving.front_end import delays
 from archsim.units import format_si
 
 UNNAMED = "unnamed"
@@ -72,18 +73,23 @@ def option_defaults(framework: Launch | None, policy: type, given: Mapping[str, 
 
 def machine_notes(system: System) -> tuple[str, ...]:
     """What a reader of serving results must know of a machine: uncalibrated devices, and its framework's server."""
-    framework, server = framework_of(system), _server_of_cache(system)
-    notes = list(system.notes)
-    if framework is not None and server is not None:
-        notes.append(
-            f"framework {framework.name}: weights and KV cache in {server.memory_share:g} of the memory of each GPU, "
-            f"less {format_si(server.reserved_memory, 'B')}"
-        )
-    if framework is not None and (framework.server.request_admission or framework.server.token_admission):
-        server = framework.server
-        each, token = format_si(server.request_admission, "s"), format_si(server.token_admission, "s")
-        notes.append(f"framework {framework.name}: {each} + {token} a prompt token on the host before a request queues")
-    return tuple(notes)
+    return (*system.notes, *memory_notes(system), *_host_notes(framework_of(system)))
+
+
+def memory_notes(system: System) -> tuple[str, ...]:
+    """What a framework's server does with the memory."""
+    server = _server_of_cache(system)
+    if server is None:
+        return ()
+    share, reserve = f"{server.memory_share:g} of the memory of each GPU", format_si(server.reserved_memory, "B")
+    return (f"framework {launch_of(system).name}: weights and KV cache in {share}, less {reserve}",)
+
+
+def _host_notes(framework: Launch | None) -> tuple[str, ...]:
+    if framework is None or not delays(framework.server):
+        return ()
+    each, token = (format_si(s, "s") for s in (framework.server.request_admission, framework.server.token_admission))
+    return (f"framework {framework.name}: {each} + {token} a prompt token on the host before a request queues",)
 
 
 def default_notes(framework: Launch | None, taken: Mapping[str, Any]) -> tuple[str, ...]:

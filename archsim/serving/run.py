@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -15,7 +16,7 @@ from archsim.errors import InfeasibleError, UsageError, suggest
 from archsim.serving import metrics
 from archsim.serving.adapters import adapter_rows
 from archsim.serving.engine import Fleet, Instance, simulate
-from archsim.serving.framework import default_notes, option_defaults
+from archsim.serving.framework import default_notes, machine_notes, option_defaults
 from archsim.serving.front_end import delays, enter
 from archsim.serving.hooks import Policy
 from archsim.serving.nodes import Loading, NodeEvent
@@ -104,8 +105,8 @@ def serve(
     refused = _refused(log, checked, (oracle, name), policy, deployment, model)
     price = _usd_per_hour(oracle, log, metrics.duration_s(log)) if usd_per_hour is None else usd_per_hour
     report = summarise(log, (name, model.name if model else "", policy), checked, deployment, price, tpot_over)
-    notes = (*getattr(oracle, "notes", ()), *default_notes(framework, taken))
-    report = replace(report, first_rejected=refused, notes=notes)
+    notes = _notes(oracle, deployment.decode_system), default_notes(framework, taken)
+    report = replace(report, first_rejected=refused, notes=tuple(dict.fromkeys(chain(*notes))))
     if slo is not None and report.requests is not None:
         report = replace(report, slo=metrics.slo_result(report.requests, slo, tpot_over))
     found = time_series(log, bin_s) if keep else None
@@ -286,6 +287,14 @@ def _transfer_s(system: System | LatencyOracle, model: Model | None) -> float:
     from archsim.serving.transfer import cache_seconds_per_token
 
     return cache_seconds_per_token(system, model)
+
+
+def _notes(oracle: LatencyOracle, decodes: System | LatencyOracle | None) -> tuple[str, ...]:
+    """What a reader must know of the machines."""
+    own: tuple[str, ...] = getattr(oracle, "notes", ())
+    if decodes is None:
+        return own
+    return (*own, *(getattr(decodes, "notes", ()) if isinstance(decodes, LatencyOracle) else machine_notes(decodes)))
 
 
 def _refused(

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from archsim.config.schemas.launch import Launch
 from archsim.execution.oracle import CONTEXT_GRID, NOMINAL_TOKENS, PROMPT_GRID, LatencyOracle, Work
 from archsim.execution.step import simulate_pass
-from archsim.serving.framework import cache_bytes, framework_of, machine_notes
+from archsim.serving.framework import cache_bytes, framework_of, machine_notes, memory_notes
 from archsim.serving.oracle import StepTables
 
 DENSE_BATCHES, WIDE_BATCHES = 64, 256
@@ -48,6 +48,9 @@ class SystemOracle(LatencyOracle):
     def notes(self) -> tuple[str, ...]:
         """What a reader of results must know of the machine and its framework."""
         return machine_notes(self.system)
+
+    def _memory_rules(self) -> tuple[str, ...]:
+        return memory_notes(self.system)
 
     @cached_property
     def kv_capacity_bytes(self) -> float:
