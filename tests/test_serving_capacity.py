@@ -10,14 +10,20 @@ import numpy as np
 import pytest
 
 from archsim.config import load_model, load_system
+from archsim.config.loader import load
 from archsim.errors import UsageError
+from archsim.serving import Deployment, serve
 from archsim.serving.capacity import Criterion, capacity, unit_rate_stream
+from archsim.serving.nodes import Loading, NodeEvent
 from archsim.serving.oracle import AffineOracle
 from archsim.serving.placement import place
 from archsim.serving.results import Slo
+from archsim.serving.transfer import cache_seconds_per_token
 from archsim.workload.requests import load_requests
 from archsim.workload.traces import Trace, make_trace
+from tests import serving_twins
 
+assert serving_twins  # registers the twins
 INFINITE = float("inf")
 
 
@@ -69,6 +75,55 @@ def test_the_same_seed_gives_the_same_requests_at_every_rate() -> None:
     recorded = unit_rate_stream(trace, 400, 0, "recorded")
     assert recorded.rate_per_s == pytest.approx(1.0)
     np.testing.assert_array_equal(recorded.output_tokens, trace.output_tokens)
+
+
+def test_a_failure_costs_capacity_and_adapters_take_part() -> None:
+    """Two instances of one request/s each; one that is never there leaves half."""
+    trace = one_token_requests()
+    oracle, criterion = AffineOracle(base_s=1.0, max_tokens=4096), Criterion(Slo(), median_delay_s=1e-6)
+    rates = []
+    for events in ((), (NodeEvent(1e-6, 1, "remove"),)):
+        for policy in ("orca", "twin-orca"):
+            where = Deployment(instances=2, router="random", node_events=events)
+            found = capacity(oracle, None, trace, policy, criterion, deployment=where, seeds=(0,), requests=3000,
+                             max_batch=1)  # fmt: skip
+            rates.append(found.rate_per_s)
+    assert rates[0] == rates[1]
+    assert rates[2] == rates[3]
+    assert rates[2] == pytest.approx(0.5, rel=0.1)  # M/D/1, as above
+    assert rates[0] == pytest.approx(1.0, rel=0.1)
+    late = Deployment(node_events=(NodeEvent(1e7, 0, "remove"),))
+    noted = capacity(oracle, None, trace, "orca", criterion, deployment=late, seeds=(0,), requests=50, max_batch=1)
+    assert "1 of 1 events come after the" in noted.notes[-1]
+
+
+def test_a_cache_that_moves_takes_the_time_of_its_link_in_capacity_too() -> None:
+    """The limit lies between the time to the second token with and without the transfer."""
+    system, model = load_system("dgx-a100"), load_model("llama2-7b")
+    span = 1000 * cache_seconds_per_token(system, model)
+    trace = make_trace("t", np.arange(20.0), np.full(20, 1000), np.full(20, 2))
+    lone = serve(system, model, trace, "distserve", deployment=Deployment(instances=2), transfer_s_per_token=0.0)
+    assert lone.tpot_s is not None
+    criterion = Criterion(Slo(tpot_s=lone.tpot_s.max + span / 2))
+    for policy in ("distserve", "splitwise"):
+        rates = [
+            capacity(system, model, trace, policy, criterion, deployment=Deployment(instances=2), seeds=(0,),
+                     requests=20, resolution=0.5, **options).rate_per_s
+            for options in ({"transfer_s_per_token": 0.0}, {})
+        ]  # fmt: skip
+        assert rates[0] > 0.0 == rates[1], policy
+
+
+def test_swaps_take_the_time_of_the_host_link() -> None:
+    model, link = load_model("llama2-7b"), load("link", "pcie4-x16")
+    trace = make_trace("t", [0.0, 0.0], [100, 100], [100, 100])
+    oracle = AffineOracle(0.01, max_tokens=320)
+    options = {"preemption": "swap", "watermark": 0}
+    free = serve(oracle, model, trace, "vllm", **options).duration_s
+    tokens = (serve(oracle, model, trace, "vllm", swap_s_per_token=1e-6, **options).duration_s - free) / 1e-6
+    linked = serve(oracle, model, trace, "vllm", deployment=Deployment(loading=Loading(link)), **options).duration_s
+    assert tokens > 100
+    assert 1.0 < (linked - free) / (tokens * model.kv_bytes(1) / link.bandwidth) < 1.5  # headers, latency
 
 
 def test_an_objective_no_machine_reaches_has_capacity_zero() -> None:

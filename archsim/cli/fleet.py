@@ -30,6 +30,18 @@ def _rate(context: click.Context, parameter: click.Parameter, value: str | None)
     return rate
 
 
+def deployment_options(function: F) -> F:
+    """Adds --instances, --stages, --router and --decode-system."""
+    decodes = "Machine of the decode instances of a disaggregated policy."
+    function = click.option("--decode-system", metavar="SYSTEM", help=decodes)(function)
+    rules = "random, round-robin, least-outstanding or jsq-tokens."
+    function = click.option("--router", default="round-robin", show_default=True, metavar="NAME", help=rules)(function)
+    function = click.option("--stages", type=click.IntRange(1, 64), default=1, show_default=True,
+                            help="Pipeline stages of each.")(function)  # fmt: skip
+    return click.option("--instances", type=click.IntRange(1, 4096), default=1, show_default=True,
+                        help="Copies of SYSTEM.")(function)  # fmt: skip
+
+
 def fleet_options(function: F) -> F:
     """Adds --events, --max-adapters, --adapter-prefetch, --host-link and --storage-bandwidth."""
     storage = "Of an instance, where weights load from; none: the host's memory."

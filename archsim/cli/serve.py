@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from archsim.cli.fleet import fleet_options, load_events, make_loading
+from archsim.cli.fleet import deployment_options, fleet_options, load_events, make_loading
 from archsim.cli.machine import (
     SECONDS,
     limits,
@@ -29,11 +29,7 @@ EXIT_INTERRUPTED = 130
 @click.argument("system")
 @click.argument("workload")
 @requests_options
-@click.option("--instances", type=click.IntRange(1, 4096), default=1, show_default=True, help="Copies of SYSTEM.")
-@click.option("--stages", type=click.IntRange(1, 64), default=1, show_default=True, help="Pipeline stages of each.")
-@click.option("--router", default="round-robin", show_default=True, metavar="NAME",
-              help="random, round-robin, least-outstanding or jsq-tokens.")  # fmt: skip
-@click.option("--decode-system", metavar="SYSTEM", help="Machine of the decode instances of a disaggregated policy.")
+@deployment_options
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of the random router.")
 @fleet_options
 @slo_options

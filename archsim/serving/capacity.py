@@ -117,6 +117,7 @@ def capacity(
                 stretches them
     requests    of each run (`recorded`: the first so many)
     resolution  relative width at which the bisection ends
+    deployment  its node events keep their times at every rate: they are of the machine, not of the stream
     options     of the policy
 
     The rate is 0 where not even lonely requests keep the limits. Raises UsageError for options out of range.
@@ -140,8 +141,21 @@ def capacity(
     return Capacity(
         name, model.name if model else "", policy, float(np.mean(rates)), low, high, tuple(rates), resolution, requests,
         best.cost.usd_per_million_output_tokens if best else None,
-        best.energy.j_per_output_token if best and best.energy else None, tuple(run.trials), run.notes,
+        best.energy.j_per_output_token if best and best.energy else None, tuple(run.trials),
+        (*run.notes, *_late_events(run.deployment, best)),
     )  # fmt: skip
+
+
+def _late_events(deployment: Deployment, best: ServingReport | None) -> tuple[str, ...]:
+    """Which events no run at the highest rate has lived to see."""
+    if best is None or best.requests is None:
+        return ()
+    end_s = float(best.requests.arrival_s[0]) + best.duration_s
+    late = sum(event.time_s > end_s for event in deployment.node_events)
+    if not late:
+        return ()
+    what = f"{late} of {len(deployment.node_events)} events come after the {end_s:.4g} s of a run at the highest rate"
+    return (f"{what}: more requests a stream include them",)
 
 
 def unit_rate_stream(trace: Trace, requests: int, seed: int, arrivals: Arrivals) -> Trace:

@@ -43,10 +43,13 @@ class Loading:
     devices: int = 1
     storage_bytes_per_s: float | None = None
 
+    def link_seconds(self, bytes_: float) -> float:
+        """Time to move `bytes_` between the host and the devices of an instance, each with its part."""
+        return transfer_seconds(self.link, bytes_ / self.devices)
+
     def seconds(self, bytes_: float) -> float:
         """Time to load `bytes_`, spread over the devices of an instance; the slower of link and storage counts."""
-        through_link = transfer_seconds(self.link, bytes_ / self.devices)
-        return max(through_link, bytes_ / self.storage_bytes_per_s if self.storage_bytes_per_s else 0.0)
+        return max(self.link_seconds(bytes_), bytes_ / self.storage_bytes_per_s if self.storage_bytes_per_s else 0.0)
 
 
 def host_link(system: System) -> Link | None:

@@ -28,6 +28,7 @@ from archsim.serving.results import InstanceUse, ServingReport, Slo, TpotTokens,
 from archsim.serving.routers import ROUTERS
 from archsim.serving.runlog import NS_PER_S, RunLog
 from archsim.serving.series import time_series
+from archsim.serving.transfer import move_times
 from archsim.workload.requests import load_requests
 from archsim.workload.traces import Trace
 
@@ -98,14 +99,14 @@ def serve(
     framework: Launch | None = getattr(oracle, "framework", None)
     taken = option_defaults(framework, chosen, options)
     checked = check_options(policy, chosen, {**taken, **options})
-    if getattr(checked, "transfer_s_per_token", 0.0) is None:
-        checked = checked.model_copy(update={"transfer_s_per_token": _transfer_s(system, model)})
+    moves, free = move_times(checked, oracle, model, deployment.loading)
+    checked = checked.model_copy(update=moves)
     keep = timeline or bin_s is not None
     log = run(chosen, checked, oracle, model, trace, deployment, timeline=keep, progress=progress)
     refused = _refused(log, checked, (oracle, name), policy, deployment, model)
     price = _usd_per_hour(oracle, log, metrics.duration_s(log)) if usd_per_hour is None else usd_per_hour
     report = summarise(log, (name, model.name if model else "", policy), checked, deployment, price, tpot_over)
-    notes = _notes(oracle, deployment.decode_system), default_notes(framework, taken)
+    notes = _notes(oracle, deployment.decode_system), default_notes(framework, taken), free
     report = replace(report, first_rejected=refused, notes=tuple(dict.fromkeys(chain(*notes))))
     if slo is not None and report.requests is not None:
         report = replace(report, slo=metrics.slo_result(report.requests, slo, tpot_over))
@@ -278,15 +279,6 @@ def make_oracle(system: System | LatencyOracle, model: Model | None) -> tuple[La
     from archsim.serving.system_oracle import SystemOracle
 
     return SystemOracle(system, model), system.name
-
-
-def _transfer_s(system: System | LatencyOracle, model: Model | None) -> float:
-    """Seconds to move the cache of a token between instances; an oracle of one's own knows no links."""
-    if isinstance(system, LatencyOracle) or model is None:
-        return 0.0
-    from archsim.serving.transfer import cache_seconds_per_token
-
-    return cache_seconds_per_token(system, model)
 
 
 def _notes(oracle: LatencyOracle, decodes: System | LatencyOracle | None) -> tuple[str, ...]:

@@ -1,16 +1,43 @@
-"""How long a KV cache takes between two instances, from the links of the machine."""
+"""How long a KV cache takes between two instances or to the host, from the links of the machine."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from archsim.network.collectives import transfer_seconds
 
 if TYPE_CHECKING:
     from archsim.config.schemas.model import Model
     from archsim.config.schemas.system import System
+    from archsim.serving.nodes import Loading
+    from archsim.serving.oracle import LatencyOracle
+    from archsim.serving.policy import PolicyOptions
 
 PROBE_TOKENS = 1024
+
+
+def move_times(
+    options: PolicyOptions, oracle: LatencyOracle, model: Model | None, loading: Loading | None
+) -> tuple[dict[str, float], tuple[str, ...]]:
+    """Times that the options of a policy leave open, and a note for each that no link of the machine tells.
+
+    transfer_s_per_token  between instances; an oracle of one's own knows no links
+    swap_s_per_token      to or from the host, over `loading`
+    """
+    system: Any = getattr(oracle, "system", None)
+    found: dict[str, float] = {}
+    notes = []
+    if getattr(options, "transfer_s_per_token", 0.0) is None:
+        found["transfer_s_per_token"] = 0.0
+        if system is not None and model is not None:
+            found["transfer_s_per_token"] = cache_seconds_per_token(system, model)
+    if getattr(options, "swap_s_per_token", 0.0) is None and getattr(options, "preemption", "") == "swap":
+        found["swap_s_per_token"] = 0.0
+        if loading is not None and model is not None:
+            found["swap_s_per_token"] = loading.link_seconds(model.kv_bytes(PROBE_TOKENS)) / PROBE_TOKENS
+        elif system is not None:
+            notes.append("swaps take no time: nothing says how fast the host's memory is (--host-link)")
+    return found, tuple(notes)
 
 
 def cache_seconds_per_token(system: System, model: Model) -> float:

@@ -35,7 +35,9 @@ class SplitwiseOptions(PolicyOptions):
     prompt_limit_tokens: int = Field(
         default=8192, ge=1, description="a queue with more pending tokens sends prompts to the mixed pool"
     )
-    transfer_s_per_token: float = Field(default=0.0, ge=0, lt=1, description="time to move the cache of one token")
+    transfer_s_per_token: float | None = Field(
+        default=None, ge=0, lt=1, description="time to move the cache of one token; none: from the network model"
+    )
 
 
 @dataclass(eq=False)
@@ -348,7 +350,8 @@ class Splitwise(Policy):
             return
         target.hold(tokens)
         self.sent.add(request.index)
-        self.send_cache(request, source.instance, self.now_ns, request.prompt * self.options.transfer_s_per_token)
+        span_s = request.prompt * (self.options.transfer_s_per_token or 0.0)
+        self.send_cache(request, source.instance, self.now_ns, span_s)
 
 
 class _Choice:

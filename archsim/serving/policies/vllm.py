@@ -23,10 +23,12 @@ class PagedOptions(PolicyOptions):
     preemption: Literal["recompute", "swap"] = Field(
         default="recompute", description="what happens to a request when the blocks run out"
     )
-    swap_s_per_token: float = Field(
-        default=0.0, ge=0, lt=1, description="time to move the cache of one token to or from the host"
+    swap_s_per_token: float | None = Field(
+        default=None,
+        ge=0,
+        lt=1,
+        description="time to move the cache of one token to or from the host; none: over its link",
     )
-
     max_decode_tokens: int | None = Field(
         default=None,
         ge=1,
@@ -41,7 +43,7 @@ class PagedOptions(PolicyOptions):
         """Settings of the kernel that these options stand for."""
         return {
             "reserve": self.decode_reserve, "swap": self.preemption == "swap",
-            "swap_ns_per_token": self.swap_s_per_token * 1e9, "batch_order": self.batch_order,
+            "swap_ns_per_token": (self.swap_s_per_token or 0.0) * 1e9, "batch_order": self.batch_order,
             **({} if self.max_decode_tokens is None else {"decode_limit": self.max_decode_tokens}),
         }  # fmt: skip
 
