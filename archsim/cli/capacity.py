@@ -34,27 +34,11 @@ if TYPE_CHECKING:
 @override_option
 @output_options("json")
 def capacity(
-    systems: tuple[str, ...],
-    workload: str,
-    trace_name: str,
-    policies: tuple[str, ...],
-    instances: int,
-    stages: int,
-    router: str,
-    decode_system: str | None,
-    events: str | None,
-    max_adapters: int | None,
-    adapter_prefetch: int,
-    host_link: str | None,
-    storage_bandwidth: float | None,
-    arrivals: str,
-    seeds: int,
-    count: int,
-    resolution: float,
-    criterion: Criterion,
-    overrides: tuple[str, ...],
-    output: Output,
-) -> None:
+    systems: tuple[str, ...], workload: str, trace_name: str, policies: tuple[str, ...], instances: int, stages: int,
+    router: str, decode_system: str | None, events: str | None, max_adapters: int | None, adapter_prefetch: int,
+    host_link: str | None, storage_bandwidth: float | None, arrivals: str, seeds: int, count: int, resolution: float,
+    criterion: Criterion, overrides: tuple[str, ...], output: Output,
+) -> None:  # fmt: skip
     """The highest rate at which WORKLOAD on each SYSTEM meets a service level objective, with a 95 % interval.
 
     Every machine and policy is tried on the same requests; exit code 1 if none of them reaches any rate. Events keep
