@@ -165,7 +165,9 @@ def test_options_of_the_framework_are_defaults_only() -> None:
     trace = make_trace("two", [0.0, 0.1], [100, 200], [5, 5])
     report = serve(FRAMED, None, trace, "vllm-v1")
     assert (report.options["max_batch"], report.options["max_batch_tokens"]) == (9, 512)
-    assert report.notes == ("framework mine: max_batch_tokens 512, max_batch 9 by default",)
+    assert report.notes == (
+        "framework mine: max_batch_tokens 512 by default", "framework mine: max_batch 9 by default",
+    )  # fmt: skip
     mine = serve(FRAMED, None, trace, "vllm-v1", max_batch_tokens=100)
     assert (mine.options["max_batch"], mine.options["max_batch_tokens"]) == (9, 100)
     assert mine.notes == ("framework mine: max_batch 9 by default",)
@@ -260,7 +262,9 @@ def test_reports_say_what_the_framework_decided(capsys: pytest.CaptureFixture[st
     assert "llama3-8b on hgx-b300" in page
     notes = document[0]["notes"]
     assert notes[0] == "gpu: b300-sxm is not calibrated: constants of the blackwell generation"
-    assert "framework vllm: max_batch_tokens 8192, max_batch 1024 by default" in notes
+    assert notes[-2:] == [
+        "framework vllm: max_batch_tokens 8192 by default", "framework vllm: max_batch 1024 by default",
+    ]  # fmt: skip
     assert any("KV cache in 0.9 of the memory of each GPU, less 4 GB" in note for note in notes)
     assert any("3.18 ms + 6.32 us a prompt token" in note for note in notes)
     few = ["--set", "policy.max_batch=8"]

@@ -93,7 +93,5 @@ def _host_notes(framework: Launch | None) -> tuple[str, ...]:
 
 
 def default_notes(framework: Launch | None, taken: Mapping[str, Any]) -> tuple[str, ...]:
-    """Which options of the policy are the framework's."""
-    if framework is None or not taken:
-        return ()
-    return (f"framework {framework.name}: {', '.join(f'{name} {value}' for name, value in taken.items())} by default",)
+    """Which options of the policy are the framework's, one each: policies differ in what they have."""
+    return tuple(f"framework {framework.name}: {name} {value} by default" for name, value in taken.items() if framework)
