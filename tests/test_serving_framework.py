@@ -174,6 +174,9 @@ def test_options_of_the_framework_are_defaults_only() -> None:
     chunked = serve(FRAMED, None, trace, "sarathi")
     assert (chunked.options["max_batch"], chunked.options["chunk_tokens"]) == (9, 512)
     assert "max_batch_tokens" not in chunked.options
+    strict = replace(FRAMED, framework=MINE.model_copy(update={"server": Server(whole_prompts=True)}))
+    note = "framework mine: whole_prompts not applied, the policy has rules of its own"
+    assert serve(strict, None, trace, "vllm-v1").notes[-1] == note
     plain = serve(PLAIN, None, trace, "vllm-v1")
     assert (plain.options["max_batch"], plain.options["max_batch_tokens"], plain.notes) == (128, 2048, ())
 

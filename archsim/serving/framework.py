@@ -93,5 +93,11 @@ def _host_notes(framework: Launch | None) -> tuple[str, ...]:
 
 
 def default_notes(framework: Launch | None, taken: Mapping[str, Any]) -> tuple[str, ...]:
-    """Which options of the policy are the framework's, one each: policies differ in what they have."""
-    return tuple(f"framework {framework.name}: {name} {value} by default" for name, value in taken.items() if framework)
+    """Which options of the policy are the framework's, one each: policies differ in what they have. And what is not."""
+    if framework is None:
+        return ()
+    notes = [f"framework {framework.name}: {name} {value} by default" for name, value in taken.items()]
+    own = [name for name in ("whole_prompts", "reserve_output") if getattr(framework.server, name)]
+    if own:
+        notes.append(f"framework {framework.name}: {' and '.join(own)} not applied, the policy has rules of its own")
+    return tuple(notes)
