@@ -75,7 +75,7 @@ def serve(
     keep = any(file is not None for file in (output.hdf5, output.perfetto, series_csv))
     with progress(f"{len(trace)} requests", 1.0) as advance:
         report = run(machine, model, trace, policy, deployment=where, slo=limits(slo_ttft, slo_tpot), timeline=keep,
-                     units=decodes is None, bin_s=bin_s, tpot_over=tpot_over, progress=advance,
+                     units=True, bin_s=bin_s, tpot_over=tpot_over, progress=advance,
                      **policy_options(parts["policy"]))  # fmt: skip
     configuration |= {
         "requests": {"name": requests, "rate": rate, "overrides": parts["requests"]},

@@ -21,7 +21,7 @@ from archsim.config.schemas.system import System
 from archsim.errors import InfeasibleError
 from archsim.execution.attention import AttentionModel, simulated_attention
 from archsim.execution.costing import Costing
-from archsim.execution.step import Step, simulate_pass, simulate_shared_launch
+from archsim.execution.step import ROUNDING, Step, simulate_pass, simulate_shared_launch
 from archsim.mapping.capacity import check_fits, kv_room_bytes
 from archsim.mapping.plan import attends_in_one_launch
 from archsim.mapping.shard import ATTENTION
@@ -31,6 +31,7 @@ PROMPT_GRID = 32
 NOMINAL_TOKENS = 4096  # of a request, where the room for the KV cache depends on it
 _ATTENTION = (*ATTENTION, "attention")
 HOST = ("framework",)  # the one task of a plan that is no operator
+HOST_UNIT = "host"
 
 
 class Work(NamedTuple):
@@ -56,6 +57,7 @@ class LatencyOracle:
         self._dense: dict[int, Work] = {}
         self._prompt: dict[tuple[int, int], Work] = {}
         self._host: dict[bool, Work] = {}
+        self.busy_s: dict[tuple[str | int, ...], dict[str, float]] = {}  # by simulated point, see `unit_times`
         self.usd_per_hour: float | None = None
         check_fits(system, model, 1, 1, 1)
         if self.max_tokens < 1:
@@ -117,6 +119,8 @@ class LatencyOracle:
             step = simulate_pass(self._costing, self.model, "decode", count, 1, max(1, grid * CONTEXT_GRID))
             self._decode[key] = Work(step.seconds, step.joules)
             self._attention[key] = _part(step, only=_ATTENTION)
+            self.busy_s["decode", *key] = busy_seconds(step)
+            self.busy_s["attention", *key] = busy_seconds(step, only=_ATTENTION)
         return self._decode[key]
 
     def beside(self, count: int, context: float, new: int) -> Work:
@@ -132,12 +136,17 @@ class LatencyOracle:
         return low if share == 0.0 else _between(low, self._beside_at(count, below + 1, new), share)
 
     def _beside_at(self, count: int, grid: int, new: int) -> Work:
-        new = _rounded(new)
+        new = rounded_tokens(new)
         key = (count, grid, new)
         if key not in self._beside:
             self._decode_at(count, grid)
             step = simulate_shared_launch(self._costing, self.model, new, count, max(1, grid * CONTEXT_GRID))
             shared, prompt, decodes = _part(step, only=_ATTENTION), self.prompt(new, 0), self._attention[count, grid]
+            added = busy_seconds(step, only=_ATTENTION)
+            for known in (self.busy_s["prompt", new, 0], self.busy_s["attention", count, grid]):
+                for name, seconds in known.items():
+                    added[name] = added.get(name, 0.0) - seconds
+            self.busy_s["beside", *key] = added
             self._beside[key] = Work(
                 shared.seconds - prompt.seconds - decodes.seconds, shared.joules - prompt.joules - decodes.joules
             )
@@ -149,18 +158,20 @@ class LatencyOracle:
             if tokens not in self._dense:
                 step = simulate_pass(self._costing, self.model, "prefill", 1, tokens, tokens, logits=False)
                 self._dense[tokens] = _part(step, without=(*_ATTENTION, *HOST))
+                self.busy_s["dense", tokens] = busy_seconds(step, without=(*_ATTENTION, *HOST))
             return self._dense[tokens]
         below = tokens // PROMPT_GRID * PROMPT_GRID
         return _between(self.dense(below), self.dense(below + PROMPT_GRID), (tokens - below) / PROMPT_GRID)
 
     def prompt(self, tokens: int, before: int) -> Work:
         """Attention of one prompt chunk of `tokens` after `before` cached ones, rounded up to the grid when long."""
-        tokens = _rounded(tokens)
+        tokens = rounded_tokens(tokens)
         before = -(-before // PROMPT_GRID) * PROMPT_GRID
         key = (tokens, before)
         if key not in self._prompt:
             step = simulate_pass(self._costing, self.model, "prefill", 1, tokens, before + tokens, logits=False)
             self._prompt[key] = _part(step, only=_ATTENTION)
+            self.busy_s["prompt", *key] = busy_seconds(step, only=_ATTENTION)
         return self._prompt[key]
 
     def host(self, *, beside_decodes: bool) -> Work:
@@ -170,10 +181,12 @@ class LatencyOracle:
             decodes = _part(simulate_pass(self._costing, self.model, "decode", 1, 1, 1, logits=False), only=HOST)
             added = Work(prompts.seconds - decodes.seconds, prompts.joules - decodes.joules)
             self._host[beside_decodes] = added if beside_decodes else prompts
+            self.busy_s["host", int(beside_decodes)] = {HOST_UNIT: self._host[beside_decodes].seconds}
         return self._host[beside_decodes]
 
 
-def _rounded(tokens: int) -> int:
+def rounded_tokens(tokens: int) -> int:
+    """Up to the grid, when long."""
     return tokens if tokens <= PROMPT_GRID else -(-tokens // PROMPT_GRID) * PROMPT_GRID
 
 
@@ -188,3 +201,20 @@ def _part(step: Step, *, only: Sequence[str] | None = None, without: Sequence[st
     seconds = float(sum(exposed for exposed, own in zip(step.exposed_s, chosen, strict=True) if own))
     joules = sum(task.joules * task.planned.repeat for task, own in zip(step.tasks, chosen, strict=True) if own)
     return Work(seconds, joules)
+
+
+def busy_seconds(step: Step, *, only: Sequence[str] | None = None, without: Sequence[str] = ()) -> dict[str, float]:
+    """How long each unit works on the tasks of a pass with these names (or all but those).
+
+    A task that two units share counts for both; the framework's work for HOST_UNIT.
+    """
+    busy: dict[str, float] = {}
+    for task, exposed in zip(step.tasks, step.exposed_s, strict=True):
+        name, seconds = task.planned.name, task.seconds * task.planned.repeat
+        if name in without or (only is not None and name not in only):
+            continue
+        if abs(seconds - exposed) <= ROUNDING * seconds:
+            seconds = float(exposed)  # as in `Step.operators`
+        for unit in (HOST_UNIT,) if name in HOST else task.unit.split("+"):
+            busy[unit] = busy.get(unit, 0.0) + seconds
+    return busy

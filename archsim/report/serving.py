@@ -86,8 +86,17 @@ def _further(report: ServingReport) -> list[tuple[str, str, str]]:
         each = f"{format_si(report.energy.j_per_output_token, 'J')} per output token"
         rows.append(("energy", each, f"{format_si(report.energy.joules, 'J')} in all iterations"))
     if report.units:
-        shares = ", ".join(f"{escape(use.unit)} {use.decode_busy_fraction:.1%}" for use in report.units)
-        rows.append(("units", "busy in the mean decode step", shares))
+        several = len({use.machine for use in report.units}) > 1
+        for unit in report.units:
+            name = f"{unit.machine} {unit.unit}" if several else unit.unit
+            parts = (
+                ("prompts", unit.prompts_fraction),
+                ("both", unit.mixed_fraction),
+                ("decodes", unit.decodes_fraction),
+            )
+            why = ", ".join(f"{label} {share:.1%}" for label, share in parts if share)
+            rest = f"waits {unit.waiting_fraction:.1%}, idle {unit.idle_fraction:.1%}"
+            rows.append(("unit", f"{escape(name)} busy {unit.busy_fraction:.1%}", f"{why}; {rest}"))
     if report.adapters is not None:
         lora = report.adapters
         loads = f"{lora.loads} loads, {lora.evictions} evictions, at most {lora.most_resident} on an instance"

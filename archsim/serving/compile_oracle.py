@@ -21,8 +21,13 @@ _SHAPES = {
 }  # fmt: skip
 
 
-def compile_oracles(oracles: Sequence[LatencyOracle], max_batch: int, longest_tokens: int) -> OracleArrays:
-    """Arrays for the machines `oracles`; one that is neither affine nor tabulated is asked at every iteration."""
+def compile_oracles(
+    oracles: Sequence[LatencyOracle], max_batch: int, longest_tokens: int, *, count_units: bool = False
+) -> OracleArrays:
+    """Arrays for the machines `oracles`; one that is neither affine nor tabulated is asked at every iteration.
+
+    count_units  count which points of the tables are used, see `unit_kernels`
+    """
     kinds = np.array([_kind(oracle) for oracle in oracles], dtype=np.int64)
     affine = [oracle if isinstance(oracle, AffineOracle) else None for oracle in oracles]
     longest = max(max(len(o.prompts), len(o.decodes), 1) if o else 1 for o in affine)
@@ -40,7 +45,18 @@ def compile_oracles(oracles: Sequence[LatencyOracle], max_batch: int, longest_to
     ]
     sizes = np.array([[_length(table, axis) for axis in _AXES] for table in tables], dtype=np.int64)
     stacked = {name: _stack(tables, name, sizes) for name in _SHAPES}
-    return OracleArrays(kinds, rows, joules, sizes, **stacked)
+    counted = {
+        f"{name}_w": np.zeros((len(oracles) if count_units else 0, *phases, *stacked[f"{name}_s"].shape[1:]))
+        for name, phases in {"step": (3,), "dense": (3,), "prompt": (3,), "host": (3,), "shared": ()}.items()
+    }  # fmt: skip
+    adapters = np.zeros((len(oracles) if count_units else 0, 3))
+    return OracleArrays(kinds, rows, joules, sizes, **stacked, **counted, adapter_w=adapters)
+
+
+def clear_counts(o: OracleArrays) -> None:
+    """Forget what has been counted, before another run."""
+    for weights in (o.step_w, o.dense_w, o.prompt_w, o.host_w, o.shared_w, o.adapter_w):
+        weights[...] = 0.0
 
 
 def _kind(oracle: LatencyOracle) -> int:

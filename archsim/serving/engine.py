@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from archsim.errors import UsageError
 from archsim.serving import engine_kernels as kernels
-from archsim.serving.compile_oracle import compile_oracles
+from archsim.serving.compile_oracle import clear_counts, compile_oracles
 from archsim.serving.nodes import NodeEvent, absent_at_first, event_rows
 from archsim.serving.oracle import LatencyOracle
 from archsim.serving.oracle_kernels import OracleArrays
@@ -33,6 +33,7 @@ from archsim.serving.state_kernels import (
     State,
 )
 from archsim.serving.timing_kernels import MAX_ITERATION_S, launch, to_ns
+from archsim.serving.unit_use import tabulated_unit_seconds
 from archsim.workload.traces import Trace
 
 EVENTS_AT_ONCE = 100_000
@@ -71,6 +72,7 @@ def simulate(
     *,
     weights: Sequence[float] = (),
     timeline: bool = False,
+    units: bool = False,
     progress: Progress | None = None,
 ) -> RunLog:
     """Simulate `trace` until every request is served or rejected, or Ctrl-C.
@@ -78,22 +80,23 @@ def simulate(
     settings  fields of OPTIONS, by name
     weights   share of each tenant of the trace; missing ones count 1
     timeline  keep a record of every batch
+    units     add up how long the units of described machines work
     """
     state = _state(fleet, trace, settings, weights, timeline)
     longest = int((trace.prompt_tokens + trace.output_tokens).max())
     most = min(len(trace), max(i.max_batch for i in fleet.instances))  # requests in a batch
-    oracle = compile_oracles(fleet.oracles, most, longest)
+    oracle = compile_oracles(fleet.oracles, most, longest, count_units=units)
     interrupted = _drive(state, oracle, fleet, len(trace), progress)
-    log = state.log
-    while timeline and state.clock[0]["logged"] > log.size:  # more batches than expected: once more, with room for all
+    while timeline and state.clock[0]["logged"] > state.log.size:  # more batches than expected: once more
         state = _state(fleet, trace, settings, weights, timeline, int(state.clock[0]["logged"]))
+        clear_counts(oracle)
         interrupted = _drive(state, oracle, fleet, len(trace), progress)
-        log = state.log
     left = state.instances["waiting"].sum() + state.instances["allocated"].sum()
     if left and not interrupted and not fleet.events:
         raise AssertionError(f"the simulation stalled with {left} requests left")
-    batches = log[: int(state.clock[0]["logged"])] if timeline else None
-    return RunLog.from_state(trace, state, batches, interrupted)
+    batches = state.log[: int(state.clock[0]["logged"])] if timeline else None
+    log = RunLog.from_state(trace, state, batches, interrupted)
+    return replace(log, unit_s=tabulated_unit_seconds(oracle, fleet.oracles)) if units else log
 
 
 def _drive(state: State, oracle: OracleArrays, fleet: Fleet, count: int, progress: Progress | None) -> bool:

@@ -93,6 +93,8 @@ class Batch:
     contexts: int = 0
     held: int = 0
     stall_ns: int = 0
+    adapter_s: float = 0.0
+    work: tuple[Sequence[tuple[int, int]], Sequence[int]] = ((), ())  # as the oracle was asked
 
     def tokens(self, request: RequestState) -> int:
         """New tokens of a prompt in this iteration."""
@@ -176,9 +178,10 @@ class Instance:
     """One serving instance: waiting queue, running set, blocks, and the iteration in flight."""
 
     def __init__(
-        self, index: int, oracle: LatencyOracle, block_tokens: int, adapters: AdapterCache | None = None
-    ) -> None:
-        self.index, self.oracle = index, oracle
+        self, index: int, oracle: LatencyOracle, block_tokens: int, adapters: AdapterCache | None = None,
+        machine: int = 0,
+    ) -> None:  # fmt: skip
+        self.index, self.oracle, self.machine = index, oracle, machine
         self.pool = KvPool(oracle.max_tokens, block_tokens, adapters)
         self.waiting: deque[RequestState] = deque()
         self.running: list[RequestState] = []

@@ -12,6 +12,7 @@ from archsim.serving.oracle_kernels import ASK, OracleArrays, iteration_j
 from archsim.serving.policies.distserve_kernels import PREFILL, bridge_push, decode_instance, forget_source
 from archsim.serving.state_kernels import DISTSERVE, DOWN, DRAINING, LEAVING, NEVER, NONE, OPEN, Int, State, kernel
 from archsim.serving.timing_kernels import log_batch, settle, step_ns
+from archsim.serving.unit_kernels import count_units
 
 DRAIN, LEAVE, REMOVE, ADD = 0, 1, 2, 3
 
@@ -121,6 +122,7 @@ def _lose_batch(s: State, o: OracleArrays, slot: Int, now: Int) -> None:
             rec["prompt_j"],
         )  # fmt: skip
     joules *= (now - since) / max(span, 1)
+    count_units(s, o, slot, rec["contexts"] + rec["decodes"] * done, (now - since) / max(span, 1) / inst["stages"])
     log_batch(s, slot, since, now, 0, 0, joules)
     if done > 0:
         rec["steps"], rec["end"] = done, since

@@ -27,6 +27,9 @@ class OracleArrays(NamedTuple):
     host_s, host_j (M, 2)                                     the host's work on prompts alone; what it adds to decodes
     shared_new (M, T), shared_batch (M, N), shared_s, shared_j (M, T, N, C)    what attention of decodes takes more in
                                                               one launch with so many prompt tokens
+    step_w (M, 3, N, C), dense_w (M, 3, D), prompt_w (M, 3, P, B), host_w (M, 3, 2), shared_w (M, T, N, C)
+                                                              how often each point counted, by phase; M = 0: not counted
+    adapter_w (M, 3)                                          seconds that adapters added
     """
 
     kind: NDArray[np.int64]
@@ -50,6 +53,12 @@ class OracleArrays(NamedTuple):
     shared_batch: NDArray[np.float64]
     shared_s: NDArray[np.float64]
     shared_j: NDArray[np.float64]
+    step_w: NDArray[np.float64]
+    dense_w: NDArray[np.float64]
+    prompt_w: NDArray[np.float64]
+    host_w: NDArray[np.float64]
+    shared_w: NDArray[np.float64]
+    adapter_w: NDArray[np.float64]
 
 
 @hot_entry

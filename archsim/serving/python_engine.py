@@ -24,6 +24,7 @@ from archsim.serving.oracle import LatencyOracle
 from archsim.serving.routers import Router
 from archsim.serving.runlog import NS_PER_S, Gaps, RunLog
 from archsim.serving.state_kernels import BATCH_LOG, DOWN, INSTANCE, OPEN, REQUEST
+from archsim.serving.unit_use import UnitMeter
 from archsim.workload.traces import Trace
 
 MAX_ITERATION_S = 1e6
@@ -45,7 +46,7 @@ class PythonEngine:
     def __init__(
         self, policy: Policy, instances: Sequence[Instance], trace: Trace, node_events: Sequence[NodeEvent] = (),
         *, timeline: bool = False, since_s: float | None = None, router: str = "least-outstanding", seed: int = 0,
-        prefetch: int = 0, prefix_caching: bool = False,
+        prefetch: int = 0, prefix_caching: bool = False, units: bool = False,
     ) -> None:  # fmt: skip
         """`policy` has been given the same `instances`, there from `since_s` or the first arrival on.
 
@@ -61,6 +62,7 @@ class PythonEngine:
         self._batches: list[tuple[float, ...]] | None = [] if timeline else None
         self._sequence = self._finished = self._end_ns = 0
         self._prefetch = prefetch
+        self._meter = UnitMeter(_machines(instances)) if units else None
         for instance in instances:
             if instance.pool.adapters is not None:
                 instance.pool.adapters.now_ns = lambda: policy.now_ns
@@ -164,6 +166,7 @@ class PythonEngine:
         share = (now - batch.start_ns) / max(batch.end_ns - batch.start_ns, 1)
         instance.totals["busy_ns"] += now - batch.start_ns
         instance.totals["joules"] += share * batch.joules
+        self._meter_batch(batch, instance, share)
         if self._batches is not None:
             blocks = instance.pool.total - instance.pool.free
             self._batches.append((
@@ -198,8 +201,8 @@ class PythonEngine:
         batch.instance, instance.in_flight = instance, batch
         chunks = [(batch.tokens(request), request.processed) for request in batch.prefills]
         contexts = [request.processed for request in batch.decodes]
-        seconds = self._adapters(instance, batch, chunks)
-        span = batch.stall_ns + _nanoseconds(instance.oracle.iteration_s(chunks, contexts) + seconds)
+        batch.work, batch.adapter_s = (chunks, contexts), self._adapters(instance, batch, chunks)
+        span = batch.stall_ns + _nanoseconds(instance.oracle.iteration_s(chunks, contexts) + batch.adapter_s)
         batch.start_ns, batch.end_ns, batch.waiting = now, now + span, len(instance.waiting)
         batch.contexts = sum(contexts)
         others = [request.cached for request in instance.running if request not in batch.prefills]
@@ -243,6 +246,7 @@ class PythonEngine:
             return
         instance.in_flight, self._end_ns = None, now
         self._count(instance, batch)
+        self._meter_batch(batch, instance, 1.0)
         self._keep(batch, instance, now)
         finished: list[RequestState] = []
         for request in batch.prefills:
@@ -255,6 +259,10 @@ class PythonEngine:
             self._make_token(request, now, finished)
         self._finished += len(finished)
         self._policy.on_iteration_end(instance, batch, finished)
+
+    def _meter_batch(self, batch: Batch, instance: Instance, share: float) -> None:
+        if self._meter is not None:
+            self._meter.add(instance.machine, *batch.work, batch.adapter_s, share)
 
     def _keep(self, batch: Batch, instance: Instance, now: int) -> None:
         """A row of BATCH_LOG, if a timeline is wanted."""
@@ -291,7 +299,7 @@ class PythonEngine:
         instances = np.zeros(len(self._instances), dtype=INSTANCE)
         for row, instance in zip(instances, self._instances, strict=True):
             row["total"], row["free"] = instance.pool.total, instance.pool.free
-            row["peak"], row["stages"] = instance.pool.peak, 1
+            row["peak"], row["stages"], row["machine"] = instance.pool.peak, 1, instance.machine
             row["up_since"], row["closed"] = self._up_since[instance], OPEN if instance.up else DOWN
             adapters = instance.pool.adapters
             for name, value in (instance.totals | ({} if adapters is None else adapters.totals())).items():
@@ -302,7 +310,8 @@ class PythonEngine:
         gaps = Gaps(values, weights, mean, float(values[-1]) if values.size else 0.0)
         block = self._instances[0].pool.block_tokens
         batches = None if self._batches is None else np.array(self._batches, dtype=BATCH_LOG)
-        return RunLog(self._trace, requests, instances, gaps, self._end_ns, block, batches, interrupted)
+        units = {} if self._meter is None else self._meter.seconds
+        return RunLog(self._trace, requests, instances, gaps, self._end_ns, block, batches, interrupted, units)
 
 
 def make_instances(
@@ -316,10 +325,15 @@ def make_instances(
         None if adapters is None else AdapterCache(adapters[index], len(adapters[index]) if most is None else most)
         for index in range(len(oracles))
     ]
+    numbers = {id(oracle): number for number, oracle in enumerate({id(one): one for one in oracles}.values())}
     return [
-        Instance(index, oracle, block_tokens, cache)
+        Instance(index, oracle, block_tokens, cache, numbers[id(oracle)])
         for index, (oracle, cache) in enumerate(zip(oracles, caches, strict=True))
     ]
+
+
+def _machines(instances: Sequence[Instance]) -> list[LatencyOracle]:
+    return list({instance.machine: instance.oracle for instance in instances}.values())
 
 
 def _nanoseconds(seconds: float) -> int:

@@ -133,10 +133,21 @@ class AdapterUse:
 
 @dataclass(frozen=True)
 class UnitUse:
-    """A unit or link of the machine: busy share of a decode step of the run's mean batch at its mean context."""
+    """A unit or link of a machine, or the host: shares of the time of the run, over all instances of the machine.
 
+    busy_fraction     working: prompts + mixed + decodes, in iterations of prompts alone, of both, of decodes alone
+    waiting_fraction  an iteration runs, the unit has nothing to do or waits for others, for adapters or for swaps
+    idle_fraction     no iteration runs; busy + waiting + idle = 1
+    """
+
+    machine: str
     unit: str
-    decode_busy_fraction: float
+    busy_fraction: float
+    prompts_fraction: float
+    mixed_fraction: float
+    decodes_fraction: float
+    waiting_fraction: float
+    idle_fraction: float
 
 
 @dataclass(frozen=True)

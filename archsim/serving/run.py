@@ -24,11 +24,12 @@ from archsim.serving.oracle import LatencyOracle
 from archsim.serving.policy import POLICIES, CompiledPolicy, PolicyOptions
 from archsim.serving.python_engine import PythonEngine, make_instances
 from archsim.serving.rejections import first_rejected
-from archsim.serving.results import InstanceUse, ServingReport, Slo, TpotTokens, UnitUse
+from archsim.serving.results import InstanceUse, ServingReport, Slo, TpotTokens
 from archsim.serving.routers import ROUTERS
 from archsim.serving.runlog import NS_PER_S, RunLog
 from archsim.serving.series import time_series
 from archsim.serving.transfer import move_times
+from archsim.serving.unit_use import unit_uses
 from archsim.workload.requests import load_requests
 from archsim.workload.traces import Trace
 
@@ -84,7 +85,7 @@ def serve(
     system        a machine, whose latency oracle for `model` is made here, or an oracle of one's own
     usd_per_hour  price of all instances; None: the oracle's, else that of the system by its cost model
     timeline      keep every batch, for Perfetto, and the time series
-    units         of a described machine, say how busy its units and links are in the run's mean decode step
+    units         of a described machine, say how busy its units and links are over the run
     bin_s         length of the bins of the time series, which are kept and listed in JSON then; None: an even length
     tpot_over     divide by the `further` tokens of an answer (O - 1) or, as Vidur and DistServe's simulator, by `all`
     options       of the policy, see its `Options` class; e.g. max_batch, block_tokens
@@ -102,7 +103,7 @@ def serve(
     moves, free = move_times(checked, oracle, model, deployment.loading)
     checked = checked.model_copy(update=moves)
     keep = timeline or bin_s is not None
-    log = run(chosen, checked, oracle, model, trace, deployment, timeline=keep, progress=progress)
+    log = run(chosen, checked, oracle, model, trace, deployment, timeline=keep, units=units, progress=progress)
     refused = _refused(log, checked, (oracle, name), policy, deployment, model)
     price = _usd_per_hour(oracle, log, metrics.duration_s(log)) if usd_per_hour is None else usd_per_hour
     report = summarise(log, (name, model.name if model else "", policy), checked, deployment, price, tpot_over)
@@ -111,7 +112,8 @@ def serve(
     if slo is not None and report.requests is not None:
         report = replace(report, slo=metrics.slo_result(report.requests, slo, tpot_over))
     found = time_series(log, bin_s) if keep else None
-    used = _unit_use(oracle, log) if units else ()
+    names = [name, *([] if deployment.decode_system is None else [_name_of(deployment.decode_system)])]
+    used = unit_uses(log.unit_s, names, log.instances, metrics.duration_s(log))
     return replace(report, units=used, series=found, series_listed=bin_s is not None)
 
 
@@ -150,33 +152,35 @@ def summarise(
 
 def run(
     policy: type, options: PolicyOptions, oracle: LatencyOracle, model: Model | None, trace: Trace,
-    deployment: Deployment, *, timeline: bool = False, progress: Progress | None = None, join_steps: bool = True,
+    deployment: Deployment, *, timeline: bool = False, units: bool = False, progress: Progress | None = None,
+    join_steps: bool = True,
 ) -> RunLog:  # fmt: skip
     """Simulate with checked options. `join_steps=False` forms a batch before every single step; the result is equal.
 
     Under an oracle with a `framework` (a Launch), requests queue when its server's front ends have worked on them.
     """
+    keep = {"timeline": timeline, "units": units}
     framework: Launch | None = getattr(oracle, "framework", None)
     if framework is None or not delays(framework.server):
-        return _simulate(policy, options, oracle, model, trace, deployment, None, timeline, progress, join_steps)
+        return _simulate(policy, options, oracle, model, trace, deployment, None, keep, progress, join_steps)
     prompts = getattr(options, "prefill_instances", 0) or getattr(options, "prompt_instances", 0)
     entry = enter(trace, framework.server, prompts or deployment.instances)
     since_s = float(trace.arrival_s[0])
     return entry.restore(
-        _simulate(policy, options, oracle, model, entry.queued, deployment, since_s, timeline, progress, join_steps)
+        _simulate(policy, options, oracle, model, entry.queued, deployment, since_s, keep, progress, join_steps)
     )
 
 
 def _simulate(
     policy: type, options: PolicyOptions, oracle: LatencyOracle, model: Model | None, trace: Trace,
-    deployment: Deployment, since_s: float | None, timeline: bool, progress: Progress | None, join_steps: bool,
+    deployment: Deployment, since_s: float | None, keep: dict[str, bool], progress: Progress | None, join_steps: bool,
 ) -> RunLog:  # fmt: skip
     if deployment.router not in ROUTERS:
         near = suggest(deployment.router, ROUTERS)
         raise UsageError(f"unknown router {deployment.router!r}{near} (allowed: {', '.join(ROUTERS)})")
     longest = int((trace.prompt_tokens + trace.output_tokens).max())
     if not issubclass(policy, CompiledPolicy):
-        engine = _in_python(policy, options, oracle, model, trace, deployment, longest, since_s, timeline=timeline)
+        engine = _in_python(policy, options, oracle, model, trace, deployment, longest, since_s, keep)
         return engine.run(progress)
     fleet = _fleet(policy, options, oracle, model, deployment)
     rows = adapter_rows(trace, model, fleet.oracles, options.block_tokens, deployment.loading)
@@ -192,12 +196,12 @@ def _simulate(
         "prefix": options.prefix_caching,
     }
     weights = getattr(options, "weights", ())
-    return simulate(fleet, trace, settings, weights=weights, timeline=timeline, progress=progress)
+    return simulate(fleet, trace, settings, weights=weights, **keep, progress=progress)
 
 
 def _in_python(
     policy: type, options: PolicyOptions, oracle: LatencyOracle, model: Model | None, trace: Trace,
-    deployment: Deployment, longest: int, since_s: float | None, *, timeline: bool,
+    deployment: Deployment, longest: int, since_s: float | None, keep: dict[str, bool],
 ) -> PythonEngine:  # fmt: skip
     """The event loop of a policy that is not compiled."""
     assert issubclass(policy, Policy)
@@ -214,9 +218,8 @@ def _in_python(
     instances = make_instances(machines, options.block_tokens, rows, deployment.max_adapters)
     scheduler = policy(options, instances, longest)
     return PythonEngine(
-        scheduler, instances, trace, deployment.node_events, timeline=timeline, since_s=since_s,
-        router=deployment.router, seed=deployment.seed, prefetch=deployment.prefetch,
-        prefix_caching=options.prefix_caching,
+        scheduler, instances, trace, deployment.node_events, **keep, since_s=since_s, router=deployment.router,
+        seed=deployment.seed, prefetch=deployment.prefetch, prefix_caching=options.prefix_caching,
     )  # fmt: skip
 
 
@@ -243,17 +246,6 @@ def _fleet(
     return Fleet(oracles, tuple(instances), deployment.router, deployment.seed, deployment.node_events)
 
 
-def _unit_use(oracle: LatencyOracle, log: RunLog) -> tuple[UnitUse, ...]:
-    """Of the mean decode step of all instances; empty where the oracle knows no units."""
-    from archsim.serving.system_oracle import SystemOracle
-
-    steps, tokens = log.total("decode_iterations"), log.total("decode_tokens")
-    if not isinstance(oracle, SystemOracle) or not tokens:
-        return ()
-    busy = oracle.decode_units(max(1, round(tokens / steps)), log.total("decode_contexts") / tokens)
-    return tuple(UnitUse(unit, share) for unit, share in busy.items())
-
-
 def _uses(log: RunLog, seconds: float) -> tuple[InstanceUse, ...]:
     return tuple(
         InstanceUse(
@@ -270,10 +262,14 @@ def _uses(log: RunLog, seconds: float) -> tuple[InstanceUse, ...]:
     )
 
 
+def _name_of(system: System | LatencyOracle) -> str:
+    return str(getattr(system, "name", type(system).__name__))
+
+
 def make_oracle(system: System | LatencyOracle, model: Model | None) -> tuple[LatencyOracle, str]:
     """The latency oracle of a machine for a model, and the name to report; an oracle is passed through."""
     if isinstance(system, LatencyOracle):
-        return system, str(getattr(system, "name", type(system).__name__))
+        return system, _name_of(system)
     if model is None:
         raise UsageError(f"a model is needed to serve on {system.name}")
     from archsim.serving.system_oracle import SystemOracle

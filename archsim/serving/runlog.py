@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,8 @@ from archsim.serving.state_kernels import GAP_BITS, State
 from archsim.workload.traces import Trace
 
 NS_PER_S = 1e9
+UnitSeconds = dict[tuple[int, str], NDArray[np.float64]]
+"""By (machine, unit): seconds in iterations of phase MIXED, PROMPTS and DECODES of `oracle_kernels`."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class RunLog:
     joules         energy of all iterations; 0 where the oracle has none
     batches        (m,) BATCH_LOG, if a timeline was asked for
     interrupted    Ctrl-C ended the run; what is here is what had happened
+    unit_s         seconds that units worked, see `unit_use`, if asked for
     """
 
     trace: Trace
@@ -44,6 +47,7 @@ class RunLog:
     block_tokens: int
     batches: NDArray[Any] | None = None
     interrupted: bool = False
+    unit_s: UnitSeconds = field(default_factory=dict)
 
     @classmethod
     def from_state(cls, trace: Trace, state: State, batches: NDArray[Any] | None, interrupted: bool) -> RunLog:

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from archsim.config.schemas.launch import Launch
 from archsim.execution.oracle import CONTEXT_GRID, NOMINAL_TOKENS, PROMPT_GRID, LatencyOracle, Work
-from archsim.execution.step import simulate_pass
 from archsim.serving.framework import cache_bytes, framework_of, machine_notes, memory_notes
 from archsim.serving.oracle import StepTables
 
@@ -66,14 +65,6 @@ class SystemOracle(LatencyOracle):
         read = weight_bytes * self.dense(1).seconds / (weights * self.model.weight_element_bytes)
         long_prompts = self.dense(_RATE_TOKENS).seconds - self.dense(_RATE_TOKENS // 2).seconds
         return read, flop_per_token * long_prompts / (_RATE_TOKENS // 2 * 2.0 * weights)
-
-    def decode_units(self, count: int, context: float) -> dict[str, float]:
-        """Share of a decode step of `count` requests, at `context` tokens on average, each unit and link is busy."""
-        step = simulate_pass(self._costing, self.model, "decode", count, 1, max(1, round(context)))
-        busy: dict[str, float] = {}
-        for row in step.operators("decode"):
-            busy[row.unit] = busy.get(row.unit, 0.0) + row.seconds
-        return {unit: seconds / step.seconds for unit, seconds in busy.items()}
 
     def tables(self, max_batch: int, longest_tokens: int) -> StepTables:
         """Tables for batches up to `max_batch` and contexts up to `longest_tokens`; the last ones are kept."""

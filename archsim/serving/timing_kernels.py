@@ -14,6 +14,7 @@ from archsim.serving.gap_kernels import count_gap
 from archsim.serving.oracle_kernels import ASK, OracleArrays, iteration_j, iteration_s
 from archsim.serving.policies.fair_kernels import charge_decodes
 from archsim.serving.state_kernels import FAIR, NEVER, Int, State, blocks_for, entry, grow, hot, hot_entry, kernel
+from archsim.serving.unit_kernels import count_units
 
 MAX_ITERATION_S = 1e6
 
@@ -136,6 +137,7 @@ def account(s: State, o: OracleArrays, k: Int, slot: Int) -> None:
     for step in range(1, steps):
         span = step_ns(s, o, slot, step)
         count_gap(s, span, rec["decodes"])
+        count_units(s, o, slot, rec["contexts"] + rec["decodes"] * step, 1.0)
         inst["held_token_ns"] += np.float64(rec["held"] + rec["decodes"] * step) * span
         if o.kind[m] != ASK:
             contexts = rec["contexts"] + rec["decodes"] * step
@@ -145,6 +147,7 @@ def account(s: State, o: OracleArrays, k: Int, slot: Int) -> None:
         inst["decode_iterations"] += steps
         inst["decode_tokens"] += rec["decodes"] * steps
         inst["decode_contexts"] += rec["contexts"] * steps + rec["decodes"] * (steps * (steps - 1) // 2)
+    count_units(s, o, slot, rec["contexts"], 1.0 / inst["stages"])
     made = tokens_made(s, slot) if s.log.size > 0 else 0  # a look at every request of the batch
     log_batch(s, slot, rec["start"], rec["end"], steps, made, inst["joules"] - joules)
 
