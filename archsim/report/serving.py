@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from archsim.report.notes import print_notes
-from archsim.serving.results import Distribution, Fairness, ServingReport
+from archsim.serving.results import Distribution, Fairness, ServingReport, UnitUse
 from archsim.units import format_si
 
 TENANTS_NAMED = 6
@@ -79,24 +79,22 @@ def _shares(fair: Fairness) -> str:
     return named if len(most) <= TENANTS_NAMED else f"{named}, {len(most) - TENANTS_NAMED} more"
 
 
+def _unit_row(use: UnitUse, *, several: bool) -> tuple[str, str, str]:
+    """Busy share of a unit by what its iterations held; its machine is named where there are `several`."""
+    name = f"{use.machine} {use.unit}" if several else use.unit
+    parts = {"prompts": use.prompts_fraction, "both": use.mixed_fraction, "decodes": use.decodes_fraction}
+    why = ", ".join(f"{label} {share:.1%}" for label, share in parts.items() if share)
+    rest = f"waits {use.waiting_fraction:.1%}, idle {use.idle_fraction:.1%}"
+    return "unit", f"{escape(name)} busy {use.busy_fraction:.1%}", f"{why}; {rest}"
+
+
 def _further(report: ServingReport) -> list[tuple[str, str, str]]:
     """Energy, limits, fairness and instances, where there is something to say."""
     rows = []
     if report.energy is not None:
         each = f"{format_si(report.energy.j_per_output_token, 'J')} per output token"
         rows.append(("energy", each, f"{format_si(report.energy.joules, 'J')} in all iterations"))
-    if report.units:
-        several = len({use.machine for use in report.units}) > 1
-        for unit in report.units:
-            name = f"{unit.machine} {unit.unit}" if several else unit.unit
-            parts = (
-                ("prompts", unit.prompts_fraction),
-                ("both", unit.mixed_fraction),
-                ("decodes", unit.decodes_fraction),
-            )
-            why = ", ".join(f"{label} {share:.1%}" for label, share in parts if share)
-            rest = f"waits {unit.waiting_fraction:.1%}, idle {unit.idle_fraction:.1%}"
-            rows.append(("unit", f"{escape(name)} busy {unit.busy_fraction:.1%}", f"{why}; {rest}"))
+    rows += [_unit_row(unit, several=len({use.machine for use in report.units}) > 1) for unit in report.units]
     if report.adapters is not None:
         lora = report.adapters
         loads = f"{lora.loads} loads, {lora.evictions} evictions, at most {lora.most_resident} on an instance"

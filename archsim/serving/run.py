@@ -112,8 +112,7 @@ def serve(
     if slo is not None and report.requests is not None:
         report = replace(report, slo=metrics.slo_result(report.requests, slo, tpot_over))
     found = time_series(log, bin_s) if keep else None
-    names = [name, *([] if deployment.decode_system is None else [_name_of(deployment.decode_system)])]
-    used = unit_uses(log.unit_s, names, log.instances, metrics.duration_s(log))
+    used = unit_uses(log.unit_s, (name, _name_of(deployment.decode_system)), log.instances, report.duration_s)
     return replace(report, units=used, series=found, series_listed=bin_s is not None)
 
 
@@ -262,7 +261,7 @@ def _uses(log: RunLog, seconds: float) -> tuple[InstanceUse, ...]:
     )
 
 
-def _name_of(system: System | LatencyOracle) -> str:
+def _name_of(system: System | LatencyOracle | None) -> str:
     return str(getattr(system, "name", type(system).__name__))
 
 
