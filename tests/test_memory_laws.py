@@ -22,7 +22,7 @@ from archsim.memory.dram.streams import Target, from_arrays, make_stream
 
 DEVICES = (
     "ddr4-3200", "ddr5-4800", "ddr5-6400", "lpddr5-6400", "lpddr5x-8533", "gddr6-14000", "hbm2-2000", "hbm3-6400",
-    "hbm3-5200", "hbm3e-9600", "hbm4-8000",
+    "hbm3-5200", "hbm3e-9600", "hbm4-8000", "lpddr6-10667",
 )  # fmt: skip
 MIX = {"N": 3000, "seed": 1, "wfrac": 0.3, "foot": 2**26}
 
@@ -40,7 +40,7 @@ def plain(result: MemoryResult) -> dict[str, Any]:
 def test_lone_read_takes_activate_and_read_latency(device: str) -> None:
     preset = load("memory", device)
     result = archsim.simulate_memory(preset, from_arrays(np.array([0])), explain=False)
-    t, ticks = preset.timing, preset.standard.ticks_per_ck
+    t, ticks = preset.timing, preset.standard.ticks_per_ck / preset.standard.ck_per_tick
     burst = t.get("BL_ck", t.get("BLn_min"))
     trcd = int(t.get("tRCD", t.get("tRCDRD", 0)) * ticks)
     first = 1 + trcd

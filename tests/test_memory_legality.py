@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
@@ -60,7 +61,7 @@ def violations(standard: str, trace: CommandTrace) -> list[str]:
 
 def bus_violations(standard: str, trace: CommandTrace) -> list[str]:
     """Two commands on one bus may not overlap."""
-    clock = int(rows(standard)[0]["ticks_per_CK"])
+    clock = math.ceil(float(rows(standard)[0]["ticks_per_CK"]))
     names = np.array(trace.names)
     found = []
     for bus in ("RD", "ACT") if standard.startswith("HBM") else ("ACT",):

@@ -108,7 +108,13 @@ class Standard(Config):
     name: str
     levels: tuple[str, ...] = Field(min_length=2, max_length=5, description="outermost (channel) to bank")
     ticks_per_ck: int = Field(default=1, ge=1, le=2, description="2: the controller may issue on half clocks")
+    ck_per_tick: int = Field(
+        default=1, ge=1, le=2, description="2: commands start on every other clock (LPDDR6); rules are rounded up"
+    )
     burst_beats: int = Field(ge=1, description="beats of one access (prefetch)")
+    payload_bytes: int | None = Field(
+        default=None, ge=1, description="bytes of one access that are data, where the rest is metadata or ECC"
+    )
     command_slots: Literal["one", "column+row"] = Field(
         default="one", description="commands per clock: one, or one column and one row command"
     )
@@ -120,6 +126,14 @@ class Standard(Config):
     refresh: Refresh
     latency: DataLatency
     constraints: dict[str, tuple[Constraint, ...]] = Field(description="group name -> rows; a device may add groups")
+
+    def burst_bytes(self, width_bits: int) -> int:
+        """Bytes that one access moves over `width_bits` data pins, metadata included."""
+        return self.burst_beats * width_bits // 8
+
+    def access_bytes(self, width_bits: int) -> int:
+        """Bytes of data in one access."""
+        return self.payload_bytes or self.burst_bytes(width_bits)
 
 
 class Organization(Config):
@@ -154,7 +168,7 @@ class IddCurrents(Config):
 
 
 class EnergyPerBit(Config):
-    """Where no currents are public: energy of the transferred bits."""
+    """Where no currents are public: energy of the bits on the pins, metadata included."""
 
     activate_pj_per_bit: float = Field(
         default=0.0, ge=0, description="activate and precharge, spread over the bits moved"
@@ -171,7 +185,7 @@ class Memory(Preset):
     organization: Organization
     data_rate_mtps: float = Field(gt=0, description="transfers per second and pin, 1e6/s")
     ck_ps: int = Field(gt=0, description="clock period as the timing table rounds it")
-    tick_ps: int = Field(gt=0, description="controller tick: ck_ps / ticks_per_ck, rounded down")
+    tick_ps: int = Field(gt=0, description="controller tick: ck_ps x ck_per_tick / ticks_per_ck, rounded down")
     timing: dict[str, Annotated[float, Field(ge=0)]] = Field(description="timing parameters, CK")
     channels_per_package: int = Field(default=1, ge=1)
     idd: IddCurrents | None = None
@@ -179,14 +193,20 @@ class Memory(Preset):
 
     @property
     def transaction_bytes(self) -> int:
-        """Bytes of one burst."""
-        return self.standard.burst_beats * self.organization.width_bits // 8
+        """Bytes of data in one burst."""
+        return self.standard.access_bytes(self.organization.width_bits)
+
+    @property
+    def pin_bandwidth_bytes_per_s(self) -> float:
+        """Pin rate x data pins, one channel; metadata counts."""
+        paths = self.organization.count.get("pseudochannel", 1)
+        return self.data_rate_mtps * 1e6 * self.organization.width_bits * paths / 8
 
     @property
     def peak_bandwidth_bytes_per_s(self) -> float:
-        """Pin rate x data pins, one channel."""
-        paths = self.organization.count.get("pseudochannel", 1)
-        return self.data_rate_mtps * 1e6 * self.organization.width_bits * paths / 8
+        """Data of back-to-back bursts, one channel: pin rate x data pins, less what carries metadata or ECC."""
+        burst = self.standard.burst_bytes(self.organization.width_bits)
+        return self.pin_bandwidth_bytes_per_s * (self.transaction_bytes / burst)
 
     @property
     def package_bandwidth_bytes_per_s(self) -> float:

@@ -10,7 +10,9 @@ Core currents only: no I/O, termination or VPP.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -57,9 +59,9 @@ def idd_energy_j(idd: IddCurrents, activity: Activity, times: Durations, devices
     }
 
 
-def per_bit_energy_j(table: EnergyPerBit, activity: Activity, tx_bytes: int) -> dict[str, float]:
-    """Joules by component from a pJ/bit table."""
-    bits = 8e-12 * tx_bytes
+def per_bit_energy_j(table: EnergyPerBit, activity: Activity, burst_bytes: int) -> dict[str, float]:
+    """Joules by component from a pJ/bit table; `burst_bytes` are those on the pins."""
+    bits = 8e-12 * burst_bytes
     moved = (activity.reads + activity.writes) * bits
     return {
         "activate": moved * table.activate_pj_per_bit,
@@ -70,21 +72,23 @@ def per_bit_energy_j(table: EnergyPerBit, activity: Activity, tx_bytes: int) -> 
 
 
 def run_energy_j(
-    device: Memory, activity: Activity, timing_ticks: dict[str, int], tx_bytes: int
+    device: Memory, activity: Activity, timing_ticks: Mapping[str, int | Fraction]
 ) -> tuple[dict[str, float], str]:
     """Energy by component and the name of its source; ({}, "") where the device has none."""
     if device.idd is not None:
         tick_s = device.tick_ps * 1e-12
 
         def seconds(*names: str) -> float:
-            return next((timing_ticks[name] * tick_s for name in names if name in timing_ticks), 0.0)
+            return next((float(timing_ticks[name]) * tick_s for name in names if name in timing_ticks), 0.0)
 
         organization = device.organization
-        burst_s = tx_bytes * 8 / organization.width_bits / (device.data_rate_mtps * 1e6)
+        burst_s = device.standard.burst_beats / (device.data_rate_mtps * 1e6)
         times = Durations(seconds("tRAS"), seconds("tRP"), seconds("tRFC", "tRFC_ab"), seconds("tRFC_pb"), burst_s)
         devices = organization.width_bits / (device.idd.device_width_bits or organization.dq_bits)
         return idd_energy_j(device.idd, activity, times, devices), device.sources.get("idd", "IDD currents")
     if device.energy_per_bit is not None:
-        energy = per_bit_energy_j(device.energy_per_bit, activity, tx_bytes)
+        energy = per_bit_energy_j(
+            device.energy_per_bit, activity, device.standard.burst_bytes(device.organization.width_bits)
+        )
         return energy, device.sources.get("energy_per_bit", "energy per bit")
     return {}, ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -192,7 +193,7 @@ class Engine:
             s[lay.G_WCK_RD] = d.ticks(standard.clock_sync.stays_on_after_read)
             s[lay.G_WCK_WR] = d.ticks(standard.clock_sync.stays_on_after_write)
         if standard.activation_deadline:
-            s[lay.G_DEADLINE] = d.ticks(standard.activation_deadline)
+            s[lay.G_DEADLINE] = d.ticks_within(standard.activation_deadline)
         s[lay.G_ACT_CYCLES] = d.cycles_ticks[d.command(tables.names[lay.ACT])]
         s[lay.G_RCAP], s[lay.G_WCAP] = c.read_queue, c.write_queue
         high, low = (np.float32(x) * np.float32(c.write_queue) for x in (c.write_high, c.write_low))
@@ -210,14 +211,14 @@ class Engine:
         s, refresh, d = self.state, self.setup.device.standard.refresh, self.setup.compiled
         mode = self.setup.controller.refresh
         if mode == "ab":
-            s[lay.G_REF_MODE], s[lay.G_REF_INTERVAL] = lay.REF_ALL, d.ticks(refresh.all.interval)
+            s[lay.G_REF_MODE], s[lay.G_REF_INTERVAL] = lay.REF_ALL, d.ticks_within(refresh.all.interval)
         elif mode == "pb":
             if refresh.bank is None:
                 raise ConfigError(f"{self.setup.device.name} has no per-bank refresh", key="refresh")
             together = refresh.bank.order == "same-bank-all-pseudochannels"
             s[lay.G_REF_MODE] = lay.REF_BANK_TOGETHER if together else lay.REF_BANK
-            s[lay.G_REF_INTERVAL] = d.ticks(refresh.bank.interval)
-            s[lay.G_RFC_PB] = d.timing_ticks.get("tRFC_pb", 0)
+            s[lay.G_REF_INTERVAL] = d.ticks_within(refresh.bank.interval)
+            s[lay.G_RFC_PB] = math.ceil(d.timing_ticks.get("tRFC_pb", 0))
         if mode != "no" and s[lay.G_REF_INTERVAL] < 1:
             raise ConfigError("refresh interval below one tick", key="standard.refresh")
 

@@ -63,7 +63,11 @@ def geometry(device: Memory, channels: int = 1) -> Geometry:
     if channels < 1 or channels > 256:
         raise ConfigError(f"found {channels} channels, allowed: 1 to 256")
     organization, standard = device.organization, device.standard
-    tx_bytes = standard.burst_beats * organization.width_bits // 8
+    tx_bytes, burst_bytes = device.transaction_bytes, standard.burst_bytes(organization.width_bits)
+    if tx_bytes > burst_bytes:
+        raise ConfigError(
+            f"{tx_bytes} bytes of data do not fit a burst of {burst_bytes} bytes", key="standard.payload_bytes"
+        )
     log2_exact(tx_bytes, "transaction size in bytes")
     if organization.columns % standard.burst_beats:
         raise ConfigError(f"{organization.columns} columns are no whole number of {standard.burst_beats}-beat bursts")
@@ -84,9 +88,3 @@ def geometry(device: Memory, channels: int = 1) -> Geometry:
     bits.setdefault("bg", 0)
     bits.setdefault("ba", 0)
     return Geometry(bits, shifts, channels, tx_bytes, organization.rows, banks, paths)
-
-
-def peak_bandwidth_bytes_per_s(device: Memory, channels: int = 1) -> float:
-    """Pin rate x data pins of all pseudo channels."""
-    paths = device.organization.count.get("pseudochannel", 1)
-    return device.data_rate_mtps * 1e6 * device.organization.width_bits * paths / 8 * channels

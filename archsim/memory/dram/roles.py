@@ -125,6 +125,8 @@ def engine_tables(standard: Standard, device: CompiledDevice) -> EngineTables:
             continue
         p = number[role]
         best = _merged(device.same_ticks, device, p, number, target, folded)
+        if role >= lay.ACT2 and standard.command_slots == "one":
+            best = {key: ticks for key, ticks in best.items() if ticks > 1}  # one command a tick keeps the others
         rows.append(tuple((level, f, ticks) for (level, f), ticks in sorted(best.items())))
         around = _merged(device.sibling_ticks, device, p, number, target, [0, 1, 2, 3, 4])
         found = [(1, level, f, ticks, 0) for (level, f), ticks in sorted(around.items()) if counts[level - 1] > 1]

@@ -15,7 +15,6 @@ from archsim.memory.dram.apart import paced, run_independent, run_paced
 from archsim.memory.dram.collected import Collected
 from archsim.memory.dram.energy import Activity, run_energy_j
 from archsim.memory.dram.engine import Engine, Setup, prepare
-from archsim.memory.dram.geometry import peak_bandwidth_bytes_per_s
 from archsim.memory.dram.mapping import resolve_layout
 from archsim.memory.dram.result import CommandTrace, MemoryResult, RequestTrace, latency_of
 from archsim.memory.dram.stack import Stacks
@@ -86,7 +85,7 @@ def answers(
     time_s = collected.end * tick_s
     moved = collected.n_requests * geometry.tx_bytes
     bandwidth = moved / time_s if time_s > 0 else 0.0
-    peak = peak_bandwidth_bytes_per_s(device, geometry.channels)
+    peak = device.peak_bandwidth_bytes_per_s * geometry.channels
     scopes = setup.tables.counts[0] * geometry.channels
     activity = Activity(
         activates=int(counts[lay.ACT]),
@@ -97,7 +96,7 @@ def answers(
         open_s=collected.open_ticks * tick_s,
         closed_s=(scopes * collected.end - collected.open_ticks) * tick_s,
     )
-    energy, source = run_energy_j(device, activity, setup.compiled.timing_ticks, geometry.tx_bytes)
+    energy, source = run_energy_j(device, activity, setup.compiled.timing_ticks)
     lost = {cause: share for cause, share in shares.items() if cause != "data"}
     result = MemoryResult(
         device=device.name, stream=stream.name, channels=geometry.channels, n_requests=collected.n_requests,

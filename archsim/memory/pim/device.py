@@ -117,8 +117,8 @@ def _slipped(standard: Standard, slips: list[Slip]) -> Standard:
 
 def _geometry(config: Pim, compiled: CompiledDevice) -> Geometry:
     organization, standard = config.dram.organization, config.dram.standard
-    access_bytes = organization.width_bits * standard.burst_beats // 8
-    row_bytes = organization.columns * organization.width_bits // 8
+    access_bytes = standard.access_bytes(organization.width_bits)
+    row_bytes = organization.columns // standard.burst_beats * access_bytes
     banks = int(compiled.nodes[-1])
     if access_bytes < 1 or row_bytes < access_bytes:
         raise ConfigError(
@@ -145,7 +145,7 @@ def _tables(config: Pim, compiled: CompiledDevice, geometry: Geometry, slips: fr
     standard = config.dram.standard
     refresh = compiled.command(standard.refresh.all.command)
     opens = {compiled.command(r.activate) for r in config.requests.values() if r.activate}
-    interval = compiled.ticks(standard.refresh.all.interval) if config.controller.refresh else NEVER
+    interval = compiled.ticks_within(standard.refresh.all.interval) if config.controller.refresh else NEVER
     if interval < 1:
         raise ConfigError(f"found a refresh interval of {interval}", key="dram.standard.refresh.all.interval")
     rule_range, rules = _rules(compiled)

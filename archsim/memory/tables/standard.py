@@ -3,12 +3,15 @@
 Rules of the conversion (as in Ramulator 2.1, c5b1c3a): timing values become ticks, T = int(CK x ticks_per_ck);
 expressions are evaluated over T; `latency = expression + cycles(preceding) - cycles(following)` because a command
 counts from its last bus cycle; the largest of several rules for one (level, preceding, following) holds; a command
-blocks its bus for its own length.
+blocks its bus for its own length. Where commands start on every other clock (`ck_per_tick: 2`) a tick is two clocks,
+T stays an exact half and the value of the whole expression is rounded up: the next clock on which a command may start.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -41,7 +44,7 @@ class CompiledDevice:
     levels: tuple[str, ...]
     commands: tuple[str, ...]
     buses: tuple[str, ...]
-    timing_ticks: dict[str, int]
+    timing_ticks: dict[str, int | Fraction]
     cycles_ticks: NDArray[np.int64]
     bus: NDArray[np.int64]
     scope_level: NDArray[np.int64]
@@ -65,9 +68,12 @@ class CompiledDevice:
         return self.levels.index(name)
 
     def ticks(self, expression: str) -> int:
-        """Value of a timing expression in whole ticks."""
-        value = evaluate(expression, self.timing_ticks)
-        return int(value)
+        """First whole tick at or after the value of a timing expression."""
+        return math.ceil(evaluate(expression, self.timing_ticks))
+
+    def ticks_within(self, expression: str) -> int:
+        """Last whole tick within the value of a timing expression (deadlines, intervals)."""
+        return math.floor(evaluate(expression, self.timing_ticks))
 
 
 def compile_device(device: Memory) -> CompiledDevice:
@@ -81,8 +87,8 @@ def compile_tables(
     """`compile_device` from the parts (for PIM devices, whose standard has more commands)."""
     commands, levels = tuple(standard.commands), standard.levels
     _check_standard(standard)
-    ticks = {key: int(value * standard.ticks_per_ck) for key, value in timing_ck.items()}
-    cycles = np.array([int(c.ck * standard.ticks_per_ck) for c in standard.commands.values()], np.int64)
+    ticks = {key: _in_ticks(value, standard) for key, value in timing_ck.items()}
+    cycles = np.array([math.ceil(_in_ticks(c.ck, standard)) for c in standard.commands.values()], np.int64)
     buses = tuple(dict.fromkeys(c.bus for c in standard.commands.values()))
     same = np.full((len(levels), len(commands), len(commands)), NO_RULE, np.int64)
     sibling = same.copy()
@@ -123,12 +129,18 @@ def _rows(standard: Standard) -> list[tuple[Constraint, str]]:
     ]
 
 
-def _row_ticks(row: Constraint, where: str, ticks: dict[str, int]) -> int:
+def _in_ticks(ck: float, standard: Standard) -> int | Fraction:
+    if standard.ck_per_tick == 1:
+        return int(ck * standard.ticks_per_ck)
+    return Fraction(ck) * standard.ticks_per_ck / standard.ck_per_tick
+
+
+def _row_ticks(row: Constraint, where: str, ticks: dict[str, int | Fraction]) -> int:
     try:
         value = evaluate(row.expression, ticks)
     except ConfigError as error:
         raise ConfigError(error.problem, key=where) from None
-    return int(value)
+    return math.ceil(value)
 
 
 def _add_bus(standard: Standard, cycles: NDArray[np.int64], same: NDArray[np.int64]) -> None:
