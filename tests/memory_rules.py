@@ -1,7 +1,8 @@
 """What the constraint tables must say, from tests/data/dram_timing_constraints*.csv and nothing of archsim.
 
-The files list the inter-command constraints of Ramulator 2.1 (python/ramulator/dram; c5b1c3a, HBM4 10dc869, LPDDR6 38c51d4) with their
-values for one speed bin of each standard. A tick of LPDDR6 is two clocks: commands start on every other one.
+The files list the inter-command constraints of Ramulator 2.1 (python/ramulator/dram; c5b1c3a, HBM4 10dc869, LPDDR6
+38c51d4) with their values for one speed bin of each standard. A tick of LPDDR6 is two clocks: commands start on every
+other one.
 """
 
 from __future__ import annotations

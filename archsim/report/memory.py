@@ -39,7 +39,7 @@ def print_memory(result: MemoryResult, console: Console) -> None:
         f"{result.n_requests:,} requests of {result.tx_bytes} bytes ({result.n_writes:,} writes)"
     )
     console.print(
-        f"{format_si(result.bandwidth_bytes_per_s, 'B/s')}, {result.share_of_peak:.2%} of the pin rate; "
+        f"{format_si(result.bandwidth_bytes_per_s, 'B/s')}, {result.share_of_peak:.2%} of {_peak(result)}; "
         f"{result.end_ticks:,} ticks, {format_si(result.time_s, 's')}"
     )
     if result.bandwidth_stack:
@@ -148,3 +148,10 @@ def write_hdf5_trace(path: Path, stream: Stream) -> None:
         table["time_ticks"] = (np.concatenate(times), "1", "earliest tick")
     with new_file(path, "archsim.requests/1", {"stream": stream.name}) as file:
         write_columns(file.create_group("requests"), table, "request")
+
+
+def _peak(result: MemoryResult) -> str:
+    if result.pin_bytes_per_s == result.peak_bytes_per_s:
+        return "the pin rate"
+    peak, pins = (format_si(value, "B/s") for value in (result.peak_bytes_per_s, result.pin_bytes_per_s))
+    return f"{peak} of data, {pins} on the pins"

@@ -65,6 +65,7 @@ class RequestTrace:
 class MemoryResult:
     """One run. Times in ticks of `tick_s` seconds; bandwidths in bytes per second; energies in joules.
 
+    peak_bytes_per_s, pin_bytes_per_s  data of back-to-back bursts; the same with the metadata that travels in them
     bandwidth_stack  share of the peak: `data` and what the rest was lost to, adding up to 1
     energy_j         by command class and background, adding up to the total; empty where no source is known
     commands         command name -> times issued
@@ -81,6 +82,7 @@ class MemoryResult:
     time_s: float
     bandwidth_bytes_per_s: float
     peak_bytes_per_s: float
+    pin_bytes_per_s: float
     share_of_peak: float
     read_latency: Latency
     write_latency: Latency

@@ -101,7 +101,8 @@ def answers(
     result = MemoryResult(
         device=device.name, stream=stream.name, channels=geometry.channels, n_requests=collected.n_requests,
         n_writes=collected.n_writes, tx_bytes=geometry.tx_bytes, end_ticks=collected.end, tick_s=tick_s, time_s=time_s,
-        bandwidth_bytes_per_s=bandwidth, peak_bytes_per_s=peak, share_of_peak=bandwidth / peak,
+        bandwidth_bytes_per_s=bandwidth, peak_bytes_per_s=peak,
+        pin_bytes_per_s=device.pin_bandwidth_bytes_per_s * geometry.channels, share_of_peak=bandwidth / peak,
         read_latency=latency_of(*collected.reads.table()), write_latency=latency_of(*collected.writes.table()),
         row_hits=collected.hits, row_misses=collected.misses, row_conflicts=collected.conflicts,
         forwarded_reads=collected.forwarded, merged_writes=collected.merged,
