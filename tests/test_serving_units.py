@@ -11,8 +11,9 @@ import pytest
 
 from archsim.config import load_model, load_system
 from archsim.config.loader import load
+from archsim.errors import UsageError
 from archsim.execution.unit_times import UnitTimes
-from archsim.serving import Deployment, serve
+from archsim.serving import AffineOracle, Deployment, serve
 from archsim.serving.nodes import Loading, NodeEvent
 from archsim.serving.system_oracle import SystemOracle
 from archsim.workload.traces import Adapter, Trace, make_trace
@@ -97,3 +98,17 @@ def test_machines_of_a_disaggregated_policy_are_told_apart() -> None:
     for use in report.units:
         assert (use.decodes_fraction == 0.0) == (use.machine == "dgx-a100")
         assert (use.prompts_fraction == 0.0) == (use.machine != "dgx-a100")
+
+
+def test_each_instance_costs_what_its_machine_costs() -> None:
+    cheap, dear = AffineOracle(0.01, usd_per_hour=1.0), AffineOracle(0.01, usd_per_hour=10.0)
+    for policy in ("distserve", "splitwise"):
+        options = {"prefill_instances": 2} if policy == "distserve" else {"prompt_instances": 2}
+        where = Deployment(instances=3, decode_system=dear)
+        report = serve(cheap, None, _trace(), policy, deployment=where, **options)
+        assert report.cost.usd_per_hour == pytest.approx(2 * 1.0 + 10.0)
+        assert [use.role for use in report.instances] == ["prefill", "prefill", "decode"]
+    with pytest.raises(UsageError, match="has no decode instances"):
+        serve(cheap, None, _trace(), "vllm", deployment=where)
+    with pytest.raises(UsageError, match="none is left for --decode-system"):
+        serve(cheap, None, _trace(), "splitwise", deployment=where, prompt_instances=0)

@@ -187,6 +187,7 @@ class Instance:
         self.running: list[RequestState] = []
         self.in_flight: Batch | None = None
         self.up = self.open = True  # open: takes new requests
+        self.role = 0  # 1 for one that only prefills, 2 for one that only decodes: named so in the report
         names = ("iterations", "busy_ns", "held_token_ns", "joules", "displaced", "up_ns", "stall_ns")
         self.totals: dict[str, float] = dict.fromkeys(
             (*names, "decode_iterations", "decode_tokens", "decode_contexts"), 0

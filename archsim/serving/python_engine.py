@@ -300,6 +300,7 @@ class PythonEngine:
         for row, instance in zip(instances, self._instances, strict=True):
             row["total"], row["free"] = instance.pool.total, instance.pool.free
             row["peak"], row["stages"], row["machine"] = instance.pool.peak, 1, instance.machine
+            row["role"] = instance.role
             row["up_since"], row["closed"] = self._up_since[instance], OPEN if instance.up else DOWN
             adapters = instance.pool.adapters
             for name, value in (instance.totals | ({} if adapters is None else adapters.totals())).items():

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
@@ -16,19 +15,20 @@ from archsim.errors import InfeasibleError, UsageError, suggest
 from archsim.serving import metrics
 from archsim.serving.adapters import adapter_rows
 from archsim.serving.engine import Fleet, Instance, simulate
-from archsim.serving.framework import default_notes, machine_notes, option_defaults
+from archsim.serving.framework import default_notes, option_defaults
 from archsim.serving.front_end import delays, enter
 from archsim.serving.hooks import Policy
 from archsim.serving.nodes import Loading, NodeEvent
 from archsim.serving.oracle import LatencyOracle
 from archsim.serving.policy import POLICIES, CompiledPolicy, PolicyOptions
+from archsim.serving.price import fleet_usd_per_hour
 from archsim.serving.python_engine import PythonEngine, make_instances
 from archsim.serving.rejections import first_rejected
 from archsim.serving.results import InstanceUse, ServingReport, Slo, TpotTokens
 from archsim.serving.routers import ROUTERS
 from archsim.serving.runlog import NS_PER_S, RunLog
 from archsim.serving.series import time_series
-from archsim.serving.transfer import move_times
+from archsim.serving.transfer import with_move_times
 from archsim.serving.unit_use import unit_uses
 from archsim.workload.requests import load_requests
 from archsim.workload.traces import Trace
@@ -96,24 +96,32 @@ def serve(
         trace = load_requests(trace)
     deployment = deployment or Deployment()
     chosen = POLICIES.get(policy)
-    oracle, name = make_oracle(system, model)
+    oracles, names = _machines(system, model, deployment.decode_system)
+    oracle, deployment = oracles[0], replace(deployment, decode_system=oracles[1] if oracles[1:] else None)
     framework: Launch | None = getattr(oracle, "framework", None)
     taken = option_defaults(framework, chosen, options)
     checked = check_options(policy, chosen, {**taken, **options})
-    moves, free = move_times(checked, oracle, model, deployment.loading)
-    checked = checked.model_copy(update=moves)
+    checked, free = with_move_times(checked, oracle, model, deployment.loading)
     keep = timeline or bin_s is not None
     log = run(chosen, checked, oracle, model, trace, deployment, timeline=keep, units=units, progress=progress)
-    refused = _refused(log, checked, (oracle, name), policy, deployment, model)
-    price = _usd_per_hour(oracle, log, metrics.duration_s(log)) if usd_per_hour is None else usd_per_hour
-    report = summarise(log, (name, model.name if model else "", policy), checked, deployment, price, tpot_over)
-    notes = _notes(oracle, deployment.decode_system), default_notes(framework, taken), free
-    report = replace(report, first_rejected=refused, notes=tuple(dict.fromkeys(chain(*notes))))
+    refused = _refused(log, checked, list(zip(oracles, names, strict=True)), policy)
+    price = fleet_usd_per_hour(oracles, log, metrics.duration_s(log)) if usd_per_hour is None else usd_per_hour
+    report = summarise(log, (names[0], model.name if model else "", policy), checked, deployment, price, tpot_over)
+    notes = [note for one in oracles for note in getattr(one, "notes", ())] + [*default_notes(framework, taken)]
+    notes += free if report.counts.preemptions else ()
+    report = replace(report, first_rejected=refused, notes=tuple(dict.fromkeys(notes)))
     if slo is not None and report.requests is not None:
         report = replace(report, slo=metrics.slo_result(report.requests, slo, tpot_over))
-    found = time_series(log, bin_s) if keep else None
-    used = unit_uses(log.unit_s, (name, _name_of(deployment.decode_system)), log.instances, report.duration_s)
-    return replace(report, units=used, series=found, series_listed=bin_s is not None)
+    report = replace(report, units=unit_uses(log.unit_s, names, log.instances, report.duration_s))
+    return replace(report, series=time_series(log, bin_s) if keep else None, series_listed=bin_s is not None)
+
+
+def _machines(
+    system: System | LatencyOracle, model: Model | None, decodes: System | LatencyOracle | None
+) -> tuple[list[LatencyOracle], list[str]]:
+    """Oracles and names of the machine and, if it is another one, that of the decode instances."""
+    made = [make_oracle(one, model) for one in (system, decodes) if one is not None]
+    return [oracle for oracle, _ in made], [name for _, name in made]
 
 
 def summarise(
@@ -212,7 +220,12 @@ def _in_python(
         raise UsageError(f"policy {policy.__name__} keeps books of its own and has no place for adapters in them")
     machines = [oracle] * deployment.instances
     if deployment.decode_system is not None:
-        machines[1:] = [make_oracle(deployment.decode_system, model)[0]] * (deployment.instances - 1)
+        own = getattr(options, "prompt_instances", 1)
+        if not 0 < own < deployment.instances:
+            raise UsageError(
+                f"{own} of {deployment.instances} instances take prompts: none is left for --decode-system"
+            )
+        machines[own:] = [make_oracle(deployment.decode_system, model)[0]] * (deployment.instances - own)
     rows = adapter_rows(trace, model, machines, options.block_tokens, deployment.loading)
     instances = make_instances(machines, options.block_tokens, rows, deployment.max_adapters)
     scheduler = policy(options, instances, longest)
@@ -231,6 +244,10 @@ def _fleet(
     if prefills and deployment.instances <= prefills:
         least = f"at least one more than its {prefills} prefill instance{'s' if prefills > 1 else ''}"
         raise UsageError(f"a disaggregated policy needs {least}, found {deployment.instances} instances")
+    if not prefills and (deployment.decode_system is not None or deployment.decode_stages is not None):
+        raise UsageError(
+            f"policy {policy.__name__} has no decode instances, so no machine or stages of their own for them"
+        )
     if prefills and deployment.decode_system is not None:
         oracles = (oracle, make_oracle(deployment.decode_system, model)[0])
     instances = []
@@ -276,42 +293,16 @@ def make_oracle(system: System | LatencyOracle, model: Model | None) -> tuple[La
     return SystemOracle(system, model), system.name
 
 
-def _notes(oracle: LatencyOracle, decodes: System | LatencyOracle | None) -> tuple[str, ...]:
-    """What a reader must know of the machines."""
-    own: tuple[str, ...] = getattr(oracle, "notes", ())
-    if decodes is None:
-        return own
-    return (*own, *(getattr(decodes, "notes", ()) if isinstance(decodes, LatencyOracle) else machine_notes(decodes)))
-
-
 def _refused(
-    log: RunLog, options: PolicyOptions, machine: tuple[LatencyOracle, str], policy: str, deployment: Deployment,
-    model: Model | None,
-) -> str | None:  # fmt: skip
+    log: RunLog, options: PolicyOptions, machines: Sequence[tuple[LatencyOracle, str]], policy: str
+) -> str | None:
     """The first rejected request, if there is one. Raises InfeasibleError if all were."""
     if not log.requests["rejected"].any():
         return None
-    decodes = deployment.decode_system
-    machines = [machine, *([] if decodes is None else [make_oracle(decodes, model)])]
     refused = first_rejected(log, options, machines, policy)
     if log.requests["rejected"].all():
         raise InfeasibleError(f"{refused}; no request of the trace can be served under {policy!r}")
     return refused
-
-
-def _usd_per_hour(oracle: LatencyOracle, log: RunLog, seconds: float) -> float | None:
-    """The oracle's price for each instance; else, for a system, its lifetime cost at the mean power of the run."""
-    count = len(log.instances)
-    if oracle.usd_per_hour is not None:
-        return oracle.usd_per_hour * count
-    from archsim.cost import machine_bill
-    from archsim.cost.evaluate import usd_per_hour
-    from archsim.serving.system_oracle import SystemOracle
-
-    if not isinstance(oracle, SystemOracle) or not log.total("decode_tokens"):
-        return None
-    power_w = log.total("joules") / seconds / count
-    return usd_per_hour(machine_bill(oracle.system), power_w, oracle.system.cost.economics) * count
 
 
 def check_options(name: str, policy: type, options: dict[str, Any]) -> PolicyOptions:

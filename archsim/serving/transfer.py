@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 PROBE_TOKENS = 1024
 
 
-def move_times(
+def with_move_times(
     options: PolicyOptions, oracle: LatencyOracle, model: Model | None, loading: Loading | None
-) -> tuple[dict[str, float], tuple[str, ...]]:
-    """Times that the options of a policy leave open, and a note for each that no link of the machine tells.
+) -> tuple[PolicyOptions, tuple[str, ...]]:
+    """The options with times that they leave open, and a note for each that no link of the machine tells.
 
     transfer_s_per_token  between instances; an oracle of one's own knows no links
     swap_s_per_token      to or from the host, over `loading`
@@ -37,7 +37,7 @@ def move_times(
             found["swap_s_per_token"] = loading.link_seconds(model.kv_bytes(PROBE_TOKENS)) / PROBE_TOKENS
         elif system is not None:
             notes.append("swaps take no time: nothing says how fast the host's memory is (--host-link)")
-    return found, tuple(notes)
+    return options.model_copy(update=found), tuple(notes)
 
 
 def cache_seconds_per_token(system: System, model: Model) -> float:

@@ -112,6 +112,8 @@ class Splitwise(Policy):
         prompts = options.prompt_instances
         names = ["all" if not prompts else "prompt" if index < prompts else "token" for index in range(len(instances))]
         self.machines = [Machine(instance, name) for instance, name in zip(instances, names, strict=True)]
+        for machine in self.machines:
+            machine.instance.role = ("all", "prompt", "token").index(machine.pool)
         self.pools: dict[str, list[Machine]] = {"all": [], "prompt": [], "token": [], "mixed": []}
         for machine in self.machines:
             self.pools[machine.pool].append(machine)
