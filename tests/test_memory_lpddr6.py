@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from test_memory_fast import both
 
 import archsim
 from archsim.cli.main import run
@@ -17,7 +18,9 @@ from archsim.config import load
 from archsim.errors import ConfigError
 from archsim.memory.dram.controller import Controller
 from archsim.memory.dram.engine import prepare
+from archsim.memory.dram.mapping import resolve_layout
 from archsim.memory.dram.result import MemoryResult
+from archsim.memory.dram.streams import Target, make_stream
 from archsim.memory.tables.standard import compile_device
 
 DEVICE = "lpddr6-10667"
@@ -133,3 +136,20 @@ def test_what_is_not_public_is_refused_and_what_is_shown_names_both_rates(capsys
     assert capsys.readouterr().err.strip() == f"archsim: refresh: {DEVICE} has no per-bank refresh"
     assert run(arguments) == 0
     assert "of 14.22 GB/s of data, 16 GB/s on the pins" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("pattern", "controller", "parameters"),
+    [
+        ("seq_rd", {}, {"N": 6000}),
+        ("gemv", {"mapping": "MOP4CLXOR"}, {"N": 6000, "S": 16, "K": 1024, "obase": 2**24}),
+        ("rand_mix", {"channels": 2, "ranks": 2}, {"N": 3000, "seed": 4, "wfrac": 0.3, "foot": 2**27}),
+        ("rand_mix", {"row_policy": "closed2"}, {"N": 3000, "seed": 5, "wfrac": 0.5, "foot": 2**22}),
+    ],
+)
+def test_short_cuts_of_the_engine_change_nothing(
+    pattern: str, controller: dict[str, Any], parameters: dict[str, Any]
+) -> None:
+    setup = prepare(load("memory", DEVICE), Controller.model_validate(controller))
+    layout = resolve_layout(setup.controller.mapping, setup.geometry)
+    both(setup, make_stream(pattern, Target(setup.geometry, layout), parameters), requests=True)
