@@ -13,7 +13,7 @@ from archsim.config.presets import preset_names
 from archsim.config.schemas.requests import Requests
 from archsim.errors import ConfigError, InputError, UsageError
 from archsim.workload.requests import load_requests, make_requests, scale_to_rate
-from archsim.workload.traces import make_trace, read_trace
+from archsim.workload.traces import make_trace, read_lengths, read_trace
 
 HEADER = "arrival_s,prompt_tokens,output_tokens\n"
 
@@ -235,3 +235,29 @@ def test_jsonl_says_the_same_as_csv(tmp_path: Path) -> None:
         path.write_text(text, encoding="utf-8")
         with pytest.raises(InputError, match=problem):
             load_requests(str(path))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("azure.csv", "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46.6805900,374,44\n"
+                      "2023-11-16 18:15:50.9951690,396,109\n"),
+        ("burst.csv", "Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n"
+                      "0,ChatGPT,374,44,418,Conversation log\n4.314579,GPT-4,396,109,505,API log\n"),
+        ("moon.jsonl", '{"timestamp": 0, "input_length": 374, "output_length": 44, "hash_ids": [0]}\n'
+                       '{"timestamp": 4314.579, "input_length": 396, "output_length": 109, "hash_ids": [1]}\n'),
+        ("sim.jsonl", '{"input_toks": 374, "output_toks": 44, "arrival_time_ns": 0, "input_tok_ids": [1]}\n'
+                      '{"input_toks": 396, "output_toks": 109, "arrival_time_ns": 4314579000}\n'),
+    ],
+)  # fmt: skip
+def test_published_traces_keep_the_names_of_their_columns(tmp_path: Path, name: str, text: str) -> None:
+    path = tmp_path / name
+    path.write_text(text.replace(', "input_tok_ids": [1]', ""))
+    trace = read_trace(path)
+    assert trace.arrival_s == pytest.approx([0.0, 4.314579])
+    assert trace.prompt_tokens.tolist() == [374, 396]
+    assert trace.output_tokens.tolist() == [44, 109]
+    assert read_lengths(path).tolist() == [[374, 44], [396, 109]]
+    path.write_text(text.replace(', "input_tok_ids": [1]', "").replace("109", "-9"))
+    with pytest.raises(InputError, match=rf"{name}:\d: (GeneratedTokens|Response tokens|output_\w+): found '-9'"):
+        read_trace(path)

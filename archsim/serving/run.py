@@ -108,7 +108,7 @@ def serve(
     price = fleet_usd_per_hour(oracles, log, metrics.duration_s(log)) if usd_per_hour is None else usd_per_hour
     report = summarise(log, (names[0], model.name if model else "", policy), checked, deployment, price, tpot_over)
     notes = [note for one in oracles for note in getattr(one, "notes", ())] + [*default_notes(framework, taken)]
-    notes += free if report.counts.preemptions else ()
+    notes += [note for what, note in free.items() if what != "swap" or report.counts.preemptions]
     report = replace(report, first_rejected=refused, notes=tuple(dict.fromkeys(notes)))
     if slo is not None and report.requests is not None:
         report = replace(report, slo=metrics.slo_result(report.requests, slo, tpot_over))

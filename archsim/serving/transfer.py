@@ -18,26 +18,30 @@ PROBE_TOKENS = 1024
 
 def with_move_times(
     options: PolicyOptions, oracle: LatencyOracle, model: Model | None, loading: Loading | None
-) -> tuple[PolicyOptions, tuple[str, ...]]:
-    """The options with times that they leave open, and a note for each that no link of the machine tells.
+) -> tuple[PolicyOptions, dict[str, str]]:
+    """The options with times that they leave open, and a note (transfer, swap) for each that no link tells.
 
     transfer_s_per_token  between instances; an oracle of one's own knows no links
     swap_s_per_token      to or from the host, over `loading`
     """
     system: Any = getattr(oracle, "system", None)
     found: dict[str, float] = {}
-    notes = []
+    notes: dict[str, str] = {}
     if getattr(options, "transfer_s_per_token", 0.0) is None:
         found["transfer_s_per_token"] = 0.0
         if system is not None and model is not None:
             found["transfer_s_per_token"] = cache_seconds_per_token(system, model)
+        else:
+            notes["transfer"] = (
+                "caches move in no time: an oracle knows no links (--set policy.transfer_s_per_token=...)"
+            )
     if getattr(options, "swap_s_per_token", 0.0) is None and getattr(options, "preemption", "") == "swap":
         found["swap_s_per_token"] = 0.0
         if loading is not None and model is not None:
             found["swap_s_per_token"] = loading.link_seconds(model.kv_bytes(PROBE_TOKENS)) / PROBE_TOKENS
-        elif system is not None:
-            notes.append("swaps take no time: nothing says how fast the host's memory is (--host-link)")
-    return options.model_copy(update=found), tuple(notes)
+        else:
+            notes["swap"] = "swaps take no time: nothing says how fast the host's memory is (--host-link)"
+    return options.model_copy(update=found), notes
 
 
 def cache_seconds_per_token(system: System, model: Model) -> float:

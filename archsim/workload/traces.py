@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.errors import InputError, suggest
+from archsim.workload.trace_dialects import OWN, dialect_of, to_seconds
 
 REQUIRED_COLUMNS = ("arrival_s", "prompt_tokens", "output_tokens")
 LENGTH_COLUMNS = ("prompt_tokens", "output_tokens")
@@ -123,24 +124,25 @@ def _refuse(name: str, column: str, values: NDArray[np.generic], bad: NDArray[np
 def read_trace(path: Path, limit: int | None = None) -> Trace:
     """The trace of a CSV file, or of a JSONL file with such keys: arrival_s, prompt_tokens, output_tokens, tenant_id.
 
-    tenant_id is optional, and so are adapter_id (empty: none) with adapter_rank; other columns are ignored; lines
-    before a CSV's header that start with # are comments. Raises InputError with file, line and column for the first
-    thing that is wrong: a missing column, text that is no finite non-negative number, a length below 1, arrivals out of
-    order, an adapter of two ranks, no request at all.
+    The columns of Azure, BurstGPT, Mooncake and LLMServingSim traces are taken under their own names, see
+    `trace_dialects`. tenant_id is optional, and so are adapter_id (empty: none) with adapter_rank; other columns are
+    ignored; lines before a CSV's header that start with # are comments. Raises InputError with file, line and column for
+    the first thing that is wrong: a missing column, text that is no finite non-negative number, a length below 1,
+    arrivals out of order, an adapter of two ranks, no request at all.
     """
     arrival, prompt, output, tenant, adapter, lines = [], [], [], [], [], []
     ranks: dict[str, int] = {}
-    optional, rows = _open(path, REQUIRED_COLUMNS)
+    optional, rows, (at, prompts, outputs) = _open(path, REQUIRED_COLUMNS)
     previous = 0.0
     for line, cells in islice(rows, limit):
-        when = _number(path, line, "arrival_s", cells[0])
+        when = _number(path, line, at, cells[0])
         if when < previous:
-            raise InputError(f"{path}:{line}: arrival_s: found {when:g} after {previous:g}, arrivals must not decrease")
+            raise InputError(f"{path}:{line}: {at}: found {when:g} after {previous:g}, arrivals must not decrease")
         previous = when
         arrival.append(when)
         lines.append(line)
-        prompt.append(_tokens(path, line, "prompt_tokens", cells[1]))
-        output.append(_tokens(path, line, "output_tokens", cells[2]))
+        prompt.append(_tokens(path, line, prompts, cells[1]))
+        output.append(_tokens(path, line, outputs, cells[2]))
         further = dict(zip(optional, cells[3:], strict=True))
         if TENANT_COLUMN in further:
             tenant.append(further[TENANT_COLUMN][:MAX_TEXT])
@@ -170,18 +172,22 @@ def _adapter(path: Path, line: int, name: str, rank: str, ranks: dict[str, int])
 
 def read_lengths(path: Path) -> NDArray[np.int64]:
     """Prompt and output lengths of a CSV file, shape (requests, 2); arrivals, if there are any, are ignored."""
-    _, rows = _open(path, LENGTH_COLUMNS)
+    _, rows, names = _open(path, LENGTH_COLUMNS)
     pairs = [
-        [_tokens(path, line, name, cell) for name, cell in zip(LENGTH_COLUMNS, cells[:2], strict=True)]
-        for line, cells in rows
+        [_tokens(path, line, name, cell) for name, cell in zip(names, cells[:2], strict=True)] for line, cells in rows
     ]
     if not pairs:
         raise InputError(f"{path}: no requests below the header")
     return np.array(pairs, dtype=np.int64)
 
 
-def _open(path: Path, wanted: tuple[str, ...]) -> tuple[tuple[str, ...], Iterator[tuple[int, list[str]]]]:
-    """The optional columns there are, and an iterator of (line number, cells in the order wanted, then those)."""
+def _open(
+    path: Path, wanted: tuple[str, ...]
+) -> tuple[tuple[str, ...], Iterator[tuple[int, list[str]]], tuple[str, ...]]:
+    """The optional columns there are, an iterator of (line number, cells in the order wanted, then those), and labels.
+
+    The labels are the names under which the file has the wanted columns.
+    """
     rows = _rows(path)
     first = next(rows, None)
     if first is None:
@@ -189,6 +195,11 @@ def _open(path: Path, wanted: tuple[str, ...]) -> tuple[tuple[str, ...], Iterato
     line, header = first[0], [name.strip().removeprefix("\ufeff") for name in first[1]]
     if len(set(header)) < len(header):
         raise InputError(f"{path}:{line}: a column appears twice in the header {', '.join(header)[:MAX_TEXT]}")
+    dialect = dialect_of(header)
+    own_names = dict(zip(dialect.columns, OWN.columns, strict=True))
+    seconds, timed = to_seconds(dialect), dialect is not OWN and OWN.arrival in wanted
+    header = [own_names.get(name, name) for name in header]
+    labels = tuple(dialect.columns[OWN.columns.index(name)] for name in wanted)
     for name in wanted:
         if name not in header:
             found = f"{suggest(name, header)} (found: {', '.join(header)[:MAX_TEXT]})"
@@ -204,9 +215,10 @@ def _open(path: Path, wanted: tuple[str, ...]) -> tuple[tuple[str, ...], Iterato
         for line, row in rows:
             if len(row) != len(header):
                 raise InputError(f"{path}:{line}: found {len(row)} columns, the header has {len(header)}")
-            yield line, [row[index] for index in order]
+            found = [row[index] for index in order]
+            yield line, [seconds(found[0]), *found[1:]] if timed else found
 
-    return optional, cells()
+    return optional, cells(), labels
 
 
 def _rows(path: Path) -> Iterator[tuple[int, list[str]]]:
