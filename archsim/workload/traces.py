@@ -126,7 +126,7 @@ def read_trace(path: Path, limit: int | None = None) -> Trace:
 
     The columns of Azure, BurstGPT, Mooncake and LLMServingSim traces are taken under their own names, see
     `trace_dialects`. tenant_id is optional, and so are adapter_id (empty: none) with adapter_rank; other columns are
-    ignored; lines before a CSV's header that start with # are comments. Raises InputError with file, line and column for
+    ignored; lines before a CSV's header that start with # are comments. Raises InputError with file, line, column for
     the first thing that is wrong: a missing column, text that is no finite non-negative number, a length below 1,
     arrivals out of order, an adapter of two ranks, no request at all.
     """
