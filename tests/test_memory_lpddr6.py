@@ -134,6 +134,8 @@ def test_what_is_not_public_is_refused_and_what_is_shown_names_both_rates(capsys
     arguments = ["memory", "run", DEVICE, "--pattern", "seq_rd", "--param", "N=200"]
     assert run([*arguments, "--controller", "refresh=pb"]) == 2
     assert capsys.readouterr().err.strip() == f"archsim: refresh: {DEVICE} has no per-bank refresh"
+    assert run([*arguments, "--set", "tick_ps=375"]) == 2
+    assert "tick_ps is 375, expected ck_ps x ck_per_tick / ticks_per_ck = 750" in capsys.readouterr().err
     assert run(arguments) == 0
     assert "of 14.22 GB/s of data, 16 GB/s on the pins" in capsys.readouterr().out
 

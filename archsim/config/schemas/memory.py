@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, WithJsonSchema
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 
 from archsim.config.base import Config, Preset
 
@@ -190,6 +190,13 @@ class Memory(Preset):
     channels_per_package: int = Field(default=1, ge=1)
     idd: IddCurrents | None = None
     energy_per_bit: EnergyPerBit | None = None
+
+    @model_validator(mode="after")
+    def _tick_fits_clock(self) -> Memory:
+        tick_ps = self.ck_ps * self.standard.ck_per_tick // self.standard.ticks_per_ck
+        if self.tick_ps != tick_ps:
+            raise ValueError(f"tick_ps is {self.tick_ps}, expected ck_ps x ck_per_tick / ticks_per_ck = {tick_ps}")
+        return self
 
     @property
     def transaction_bytes(self) -> int:
