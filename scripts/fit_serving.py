@@ -4,8 +4,9 @@
 
 REFERENCE_DIR is the folder with serving.csv. One set of constants a framework, for all its models and GPUs, fitted on
 every other row (of servers without expert parallelism) to the mean absolute error of TPOT and, with half the weight,
-TTFT. Printed with the error on the rows left over, and on every GPU and every model when it is left out of the fit.
---write puts constants and record into hwconfigs/framework. --skew tries another skew of a model's experts first.
+TTFT; the rate of narrow experts is the best of RATES. Printed with the error on the rows left over, and on every GPU
+and every model when it is left out of the fit. --write puts constants and record into hwconfigs/framework. --skew tries
+another skew of a model's experts first.
 """
 
 from __future__ import annotations
@@ -39,8 +40,12 @@ CONSTANTS = {
     "request_overhead": ("us", 1e-6, 4e-6),
     "prefill_layer_overhead": ("ms", 1e-3, 1e-4),
     "server.request_admission": ("ms", 1e-3, 1e-3),
+    "server.request_latency": ("ms", 1e-3, 1e-3),
     "server.token_admission": ("us", 1e-6, 3e-7),
 }
+# The rows do not tell a queue from a latency that all share: a front end passes this many requests a second at least.
+MOST = dict.fromkeys(CONSTANTS) | {"server.request_admission": 1 / 500}
+RATES = (0.5, 0.4, 0.3)
 ROUNDS = 4  # of linearising the servers in the constants
 TTFT_WEIGHT = 0.5
 DATA_SET = "ai-dynamo/aiconfigurator 095f58a51, serving rows"
@@ -56,11 +61,11 @@ class Measured:
     counts: NDArray[np.bool_]  # (2, rows)
 
     @classmethod
-    def of(cls, rows: list[silicon.Row], skews: dict[str, float]) -> Measured:
+    def of(cls, rows: list[silicon.Row], skews: dict[str, float], rate: float) -> Measured:
         """Rows that archsim can predict; a TTFT counts where neither the cache nor the server's limit binds."""
         kept, servers, counts = [], [], []
         for row in rows:
-            server = skewed(silicon.server_of(row), skews)
+            server = skewed(silicon.server_of(row, (f"units.gpu.launch.narrow_expert_rate={rate}",)), skews)
             try:
                 full = silicon.closed_loop(row, server=server).full_s > 0.0
             except InfeasibleError:
@@ -74,6 +79,7 @@ class Measured:
     def predict(self, launch: Launch, chosen: NDArray[np.bool_]) -> Array:
         """(2, rows) milliseconds; rows that are not chosen are 0."""
         found = np.zeros(self.truth.shape)
+        launch = launch.model_copy(update={"narrow_expert_rate": self.servers[0].launch.narrow_expert_rate})
         for i in np.flatnonzero(chosen):
             loop = silicon.closed_loop(self.rows[i], launch, self.servers[i])
             found[:, i] = loop.tpot_s.mean() * 1e3, loop.ttft_s.mean() * 1e3
@@ -129,6 +135,22 @@ def fit(measured: Measured, launch: Launch, chosen: NDArray[np.bool_], rounds: i
     return seconds
 
 
+def fit_best(
+    candidates: dict[float, Measured], launch: Launch, chosen: NDArray[np.bool_], rounds: int = ROUNDS
+) -> tuple[float, Array]:
+    """The rate of narrow experts and the constants with the least mean error on the chosen rows."""
+    fits = {rate: fit(measured, launch, chosen, rounds) for rate, measured in candidates.items()}
+
+    def cost(rate: float) -> float:
+        measured = candidates[rate]
+        found = measured.predict(with_constants(launch, fits[rate]), chosen)
+        error = np.abs(found / measured.truth - 1.0) * np.array([[1.0], [TTFT_WEIGHT]])
+        return float(error[measured.counts & chosen].sum())
+
+    best = min(candidates, key=cost)
+    return best, fits[best]
+
+
 def _least_absolute(matrix: Array, rest: Array, seconds: Array) -> Array:
     """The change of the constants, none below zero, that makes sum |rest - matrix x| least."""
     rows, n = matrix.shape
@@ -136,7 +158,8 @@ def _least_absolute(matrix: Array, rest: Array, seconds: Array) -> Array:
     eye = np.eye(rows)
     bound = np.block([[matrix * scale, -eye], [-matrix * scale, -eye]])
     cost = np.concatenate([np.zeros(n), np.ones(rows)])
-    limits = [(-s / one, None) for s, one in zip(seconds, scale, strict=True)] + [(0.0, None)] * rows
+    limits = [((0.0 - s) / one, None if most is None else (most - s) / one)
+              for s, one, most in zip(seconds, scale, MOST.values(), strict=True)] + [(0.0, None)] * rows  # fmt: skip
     found = linprog(cost, A_ub=bound, b_ub=np.concatenate([rest, -rest]), bounds=limits, method="highs")
     return np.asarray(found.x[:n] * scale)
 
@@ -148,8 +171,9 @@ def mape(measured: Measured, found: Array, chosen: NDArray[np.bool_]) -> tuple[f
     return tpot, ttft, int(chosen.sum())
 
 
-def left_out(measured: Measured, launch: Launch, key: Callable[[silicon.Row], str]) -> Array:
+def left_out(candidates: dict[float, Measured], launch: Launch, key: Callable[[silicon.Row], str]) -> Array:
     """Predictions of every row by a fit that has not seen its GPU or model."""
+    measured = next(iter(candidates.values()))
     names = np.array([key(row) for row in measured.rows])
     found = np.zeros(measured.truth.shape)
     for name in sorted(set(names)):
@@ -157,8 +181,8 @@ def left_out(measured: Measured, launch: Launch, key: Callable[[silicon.Row], st
         if own.all():
             found[:] = np.nan
             break
-        seconds = fit(measured, launch, ~own & half(measured), rounds=1)
-        found[:, own] = measured.predict(with_constants(launch, seconds), own)[:, own]
+        rate, seconds = fit_best(candidates, launch, ~own & half(measured), rounds=1)
+        found[:, own] = candidates[rate].predict(with_constants(launch, seconds), own)[:, own]
     return found
 
 
@@ -173,12 +197,13 @@ def model_name(row: silicon.Row) -> str:
     return row["model_path"].partition("/")[2]
 
 
-def report(name: str, measured: Measured, launch: Launch, console: Console) -> dict[str, float]:
+def report(name: str, candidates: dict[float, Measured], launch: Launch, console: Console) -> dict[str, float]:
     """Print the errors by model and GPU; returns those of the calibration record."""
+    measured = candidates[launch.narrow_expert_rate]
     inside, everything = half(measured), np.ones(len(measured.rows), dtype=bool)
     whole = measured.predict(launch, everything)
-    gpu = left_out(measured, launch, lambda row: row["system"])
-    model = left_out(measured, launch, model_name)
+    gpu = left_out(candidates, launch, lambda row: row["system"])
+    model = left_out(candidates, launch, model_name)
     table = Table(title=f"{name}: mean error of TPOT / TTFT, %, and rows")
     for column in ("model", "gpu", "fitted half", "other half", "all", "GPU left out", "model left out"):
         table.add_column(column, justify="left" if column in ("model", "gpu") else "right")
@@ -208,6 +233,7 @@ def write(name: str, launch: Launch, rows: dict[str, int], errors: dict[str, flo
         unit, one, _ = CONSTANTS[key]
         section = document["server"] if key.startswith("server.") else document
         section[key.removeprefix("server.")] = f"{seconds / one:.3g} {unit}"
+    document["narrow_expert_rate"] = launch.narrow_expert_rate
     today = datetime.datetime.now(tz=datetime.UTC).date().isoformat()
     document["calibration"] = {"data_set": DATA_SET, "date": today, "rows": rows, "mape_pct": errors}
     with path.open("w", encoding="utf-8") as file:
@@ -229,13 +255,14 @@ def main(arguments: Sequence[str]) -> None:
         own = [row for row in rows if row["backend"] == backend]
         if not own or (chosen.only and name not in chosen.only):
             continue
-        measured = Measured.of(own, skews)
-        launch = measured.servers[0].launch
-        seconds = fit(measured, launch, half(measured))
-        launch = replace_rounded(launch, seconds)
-        console.print(name, {key: f"{s / CONSTANTS[key][1]:.3g} {CONSTANTS[key][0]}"
+        candidates = {rate: Measured.of(own, skews, rate) for rate in RATES}
+        measured = candidates[RATES[0]]
+        rate, seconds = fit_best(candidates, measured.servers[0].launch, half(measured))
+        launch = replace_rounded(measured.servers[0].launch, seconds)
+        launch = launch.model_copy(update={"narrow_expert_rate": rate})
+        console.print(name, f"narrow experts at {rate:g}", {key: f"{s / CONSTANTS[key][1]:.3g} {CONSTANTS[key][0]}"
                              for key, s in zip(CONSTANTS, constants_of(launch).tolist(), strict=True)})  # fmt: skip
-        errors = report(name, measured, launch, console)
+        errors = report(name, candidates, launch, console)
         counted = {"tpot": int(half(measured).sum()), "ttft": int((measured.counts[1] & half(measured)).sum())}
         if chosen.write:
             write(name, launch, counted, errors)

@@ -28,7 +28,7 @@ from archsim.execution.launch import (
     step_fixed_s,
 )
 from archsim.execution.step import simulate_pass
-from archsim.results import OperatorResult
+from archsim.results import OperatorResult, Report
 from archsim.validation.papers.mononn import GPUS, bert_pass
 from archsim.workload.operator import Phase
 
@@ -183,14 +183,49 @@ def test_modes_of_a_whole_step(step_s: dict[str, float]) -> None:
     assert step_s["host"] - step_s["graph"] == pytest.approx(2e-3, rel=1e-6)
 
 
-def test_host_work_of_a_prompt_counts_per_layer_and_only_there() -> None:
+def test_prompts_wait_for_launches_where_the_device_is_faster() -> None:
+    """Whichever of launches and device takes longer, and the work around the pass; captured graphs need no launches."""
     model = load_model("llama3-8b")
-    slow, fast = (
-        evaluate(load_system("hgx-h100", (f"units.gpu.launch.prefill_layer_overhead={time}",)), model, 2, 256, 2)
-        for time in ("1 ms", "0")
+    quiet = (
+        "units.gpu.launch.step_overhead=0",
+        "units.gpu.launch.request_overhead=0",
+        "units.gpu.launch.graph_launch=0",
     )
-    assert slow.latency.prefill_s - fast.latency.prefill_s == pytest.approx(model.layers * 1e-3, rel=1e-6)
-    assert slow.latency.tpot_s == fast.latency.tpot_s
+
+    def report(overhead: str, captured: int) -> Report:
+        own = (
+            f"units.gpu.launch.prefill_layer_overhead={overhead}",
+            f"units.gpu.launch.captured_prompt_tokens={captured}",
+        )
+        return evaluate(load_system("hgx-h100", (*quiet, *own)), model, 2, 600, 2)
+
+    device, waiting, hidden, captured = (
+        report(*case) for case in (("0", 0), ("1 ms", 1199), ("1 us", 0), ("1 ms", 1200))
+    )
+    assert waiting.latency.prefill_s == pytest.approx(model.layers * 1e-3, rel=1e-6)
+    assert hidden.latency.prefill_s == captured.latency.prefill_s == device.latency.prefill_s
+    assert waiting.latency.prefill_s > 1.5 * device.latency.prefill_s
+    assert waiting.latency.tpot_s == device.latency.tpot_s
+    rows = [row for row in waiting.operators if row.phase == "prefill"]
+    assert sum(row.seconds - row.overlap_s for row in rows) == pytest.approx(waiting.latency.prefill_s, rel=1e-6)
+    assert waiting.energy.prefill_j > device.energy.prefill_j
+
+
+def test_narrow_experts_lose_rate_where_tiles_are_tall() -> None:
+    """Prompts slow down by at most the rate, decode steps of few tokens an expert hardly; wide experts never."""
+    rated = [f"units.gpu.launch.narrow_expert_rate={rate}" for rate in (1, 0.4)]
+
+    def seconds(model: str, key: str) -> tuple[float, float]:
+        found = evaluate(load_system("hgx-h100", (key,)), load_model(model), 8, 2048, 2)
+        return tuple(
+            sum(row.seconds for row in found.operators if row.name == "experts" and row.phase == phase)
+            for phase in ("prefill", "decode")
+        )  # type: ignore[return-value]
+
+    (fast, step), (slow, same) = (seconds("gpt-oss-120b", key) for key in rated)
+    assert 1.2 * fast < slow < fast / 0.4
+    assert same == pytest.approx(step, rel=0.05)
+    assert seconds("mixtral-8x7b", rated[0]) == seconds("mixtral-8x7b", rated[1])
 
 
 def test_attention_is_one_kernel_only_where_kernels_are_timed() -> None:

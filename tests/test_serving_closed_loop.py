@@ -18,6 +18,7 @@ from archsim.serving.closed_loop import (
 )
 
 PLENTY = 1 << 40
+LAYERS, LAUNCHES_S = 10, 7e-3  # more than 500 tokens take the device, less than 1000
 BASE, PER_REQUEST, PER_KEY, PER_TOKEN, PER_PROMPT_TOKEN = 5e-3, 1e-4, 1e-9, 2e-6, 1e-6
 
 
@@ -31,19 +32,22 @@ def _times() -> StepTimes:
     )
 
 
-def _launch(step_s: float = 1e-3, **server: float) -> Launch:
-    return Launch(step_overhead=step_s, graph_launch=0.0, prefill_layer_overhead=1e-4, server=Server(**server))
+def _launch(step_s: float = 1e-3, captured: int = 0, **server: float) -> Launch:
+    return Launch(
+        step_overhead=step_s, graph_launch=0.0, prefill_layer_overhead=LAUNCHES_S / LAYERS,
+        captured_prompt_tokens=captured, server=Server(**server),
+    )  # fmt: skip
 
 
 def _loop(clients: int, prompts: list[int], outputs: list[int], limits: Limits | None = None, **server: float) -> Loop:
     bounds = limits or Limits(clients, PLENTY, 8192)
-    return run_closed_loop(_times(), _launch(**server), 10, clients, np.array(prompts), np.array(outputs), bounds)
+    return run_closed_loop(_times(), _launch(**server), LAYERS, clients, np.array(prompts), np.array(outputs), bounds)
 
 
 def _by_steps(clients: int, prompts: list[int], outputs: list[int], budget: int) -> tuple[np.ndarray, np.ndarray]:
     """One iteration at a time, no cache limit: TTFT and TPOT of every request."""
     sent = dict.fromkeys(range(min(clients, len(prompts))), 0.0)
-    read, made = [0] * len(prompts), [0] * len(prompts)
+    read, made, waited = [0] * len(prompts), [0] * len(prompts), []
     first, end, now, running = {}, {}, 0.0, []
     while len(end) < len(prompts):
         decodes = [i for i in running if read[i] == prompts[i]]
@@ -54,12 +58,14 @@ def _by_steps(clients: int, prompts: list[int], outputs: list[int], budget: int)
                 # a later chunk's attention is what it adds to that before it, and what one token takes
                 attention_s += PER_PROMPT_TOKEN * (tokens + (read[i] > 0))
                 took[i], left, new = tokens, left - tokens, new + tokens
-        now += 1e-3
+        device_s = 0.0
         if decodes:
             keys = sum(prompts[i] + made[i] for i in decodes)
-            now += BASE + PER_REQUEST * len(decodes) + PER_KEY * keys
+            device_s = BASE + PER_REQUEST * len(decodes) + PER_KEY * keys
         if new:
-            now += (0.0 if decodes else BASE) + PER_TOKEN * new + attention_s + 1e-3
+            device_s += (0.0 if decodes else BASE) + PER_TOKEN * new + attention_s
+            waited.append(device_s < LAUNCHES_S)
+        now += 1e-3 + max(device_s, LAUNCHES_S if new else 0.0)
         for i, tokens in took.items():
             read[i] += tokens
             if i not in running:
@@ -72,6 +78,7 @@ def _by_steps(clients: int, prompts: list[int], outputs: list[int], budget: int)
                 running.remove(i)
                 if len(sent) < len(prompts):
                     sent[len(sent)] = now
+    assert {True, False} <= set(waited)
     order = range(len(prompts))
     return (np.array([first[i] - sent[i] for i in order]),
             np.array([(end[i] - first[i]) / (outputs[i] - 1) for i in order]))  # fmt: skip
@@ -88,11 +95,24 @@ def test_joined_decode_steps_equal_single_ones(budget: int) -> None:
 
 
 def test_one_client_by_hand() -> None:
-    loop = _loop(1, [1000, 1000], [11, 11], request_admission=2e-3, token_admission=1e-6)
-    prompt_s = 1e-3 + (BASE + PER_TOKEN * 1000) + PER_PROMPT_TOKEN * 1000 + 10 * 1e-4
-    assert loop.ttft_s == pytest.approx([2e-3 + 1e-6 * 1000 + prompt_s] * 2)
+    prompt_s = 1e-3 + BASE + (PER_TOKEN + PER_PROMPT_TOKEN) * 1000
+    loop = _loop(1, [1000, 1000], [11, 11], request_admission=2e-3, token_admission=1e-6, request_latency=5e-3)
+    assert loop.ttft_s == pytest.approx([5e-3 + 2e-3 + 1e-6 * 1000 + prompt_s] * 2)
     assert loop.tpot_s == pytest.approx([1e-3 + BASE + PER_REQUEST + PER_KEY * (1000 + 1 + 4.5)] * 2)
     assert loop.full_s == 0.0
+
+
+def test_captured_prompts_wait_for_no_launches() -> None:
+    """Up to the captured tokens, decodes of the iteration counted."""
+    device_s = BASE + (PER_TOKEN + PER_PROMPT_TOKEN) * 500
+    for captured, prompt_s in ((499, LAUNCHES_S), (500, device_s)):
+        loop = _loop(1, [500], [11], captured=captured)
+        assert loop.ttft_s == pytest.approx([1e-3 + prompt_s])
+
+
+def test_requests_on_the_way_do_not_queue() -> None:
+    near, far = (_loop(4, [500] * 4, [20] * 4, request_admission=1e-3, request_latency=way) for way in (0.0, 0.1))
+    np.testing.assert_allclose(far.ttft_s - near.ttft_s, 0.1)
 
 
 def test_a_full_cache_delays_and_reserving_never_restarts() -> None:
@@ -129,5 +149,5 @@ def test_whole_prompts_are_never_cut() -> None:
     """Two prompts of 700 tokens under a budget of 1000: one an iteration, or the second in two parts."""
     cut, whole = (_loop(2, [700, 700], [20, 20], Limits(2, PLENTY, 1000), whole_prompts=w) for w in (False, True))
     assert cut.ttft_s[0] > whole.ttft_s[0]
-    one_s = 1e-3 + BASE + PER_TOKEN * 700 + PER_PROMPT_TOKEN * 700 + 1e-3
+    one_s = 1e-3 + BASE + (PER_TOKEN + PER_PROMPT_TOKEN) * 700
     assert whole.ttft_s[0] == pytest.approx(one_s)

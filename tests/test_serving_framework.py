@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from archsim.cli.main import run as command
-from archsim.config import load_model, load_system
+from archsim.config import load, load_model, load_system
 from archsim.config.schemas.launch import Launch, Server
 from archsim.errors import InfeasibleError
 from archsim.mapping.capacity import kv_room_bytes
@@ -269,7 +269,9 @@ def test_reports_say_what_the_framework_decided(capsys: pytest.CaptureFixture[st
         "framework vllm: max_batch_tokens 8192 by default", "framework vllm: max_batch 1024 by default",
     ]  # fmt: skip
     assert any("KV cache in 0.9 of the memory of each GPU, less 4 GB" in note for note in notes)
-    assert any("3.18 ms + 6.32 us a prompt token" in note for note in notes)
+    server = load("framework", "vllm").server
+    each, token = server.request_admission * 1e3, server.token_admission * 1e6
+    assert any(f"{each:.3g} ms + {token:.3g} us a prompt token" in note for note in notes)
     few = ["--set", "policy.max_batch=8"]
     assert command(["capacity", "hgx-b300", *words, "--policy", "vllm", "--policy", "orca", *few]) == 0
     printed = " ".join(capsys.readouterr().out.split())

@@ -45,18 +45,23 @@ def test_tables_stay_near_the_full_evaluation(oracle: SystemOracle) -> None:
 
 
 def test_prompts_cost_no_less_beside_decodes() -> None:
-    """A framework's work on prompts is there whoever else takes part, once an iteration, in the tables too."""
+    """An iteration with prompts takes its launches at least, whoever else takes part, in the tables too."""
     served = SystemOracle(archsim.load_system("hgx-h100"), archsim.load_model("llama2-70b"))
     launch = served.system.units["gpu"].launch  # type: ignore[union-attr]
-    overhead_s = launch.prefill_layer_overhead * served.model.layers
-    assert served.host(beside_decodes=True).seconds == pytest.approx(overhead_s)
-    alone = served.iteration([(512, 0)], [])
-    mixed = served.iteration([(512, 0)], [1000] * 64)
+    launches_s = launch.prefill_layer_overhead * served.model.layers
+    fixed_s = served.host(beside_decodes=False).seconds
+    long, short = launch.captured_prompt_tokens + 1, launch.captured_prompt_tokens
+    alone = served.iteration([(long, 0)], [])
+    assert alone.seconds == pytest.approx(launches_s + fixed_s)
+    assert served.iteration([(short, 0)], []).seconds < 0.8 * alone.seconds
+    assert served.iteration([(4096, 0)], []).seconds > 1.5 * launches_s
+    mixed = served.iteration([(long, 0)], [1000] * 64)
     decodes = served.iteration([], [1000] * 64)
-    assert mixed.seconds > alone.seconds
-    assert mixed.seconds > decodes.seconds + overhead_s
+    assert mixed.seconds >= max(alone.seconds, decodes.seconds)
     arrays = compile_oracles([served], 64, LONGEST)
-    for chunks, contexts in (([(512, 0)], []), ([(512, 0)], [1000] * 64), ([], [1000] * 64)):
+    for chunks, contexts in (
+        ([(long, 0)], []), ([(short, 0)], []), ([(long, 0)], [1000] * 64), ([(4096, 0)], []), ([], [1000] * 64)
+    ):  # fmt: skip
         assert _tabulated(arrays, chunks, contexts)[0] == pytest.approx(
             served.iteration(chunks, contexts).seconds, rel=0.02
         )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from archsim.config.schemas.system import System
 from archsim.execution.attention import AttentionModel, simulated_attention
 from archsim.execution.coprocessing import coprocess
-from archsim.execution.launch import in_graph, launched, step_fixed_s
+from archsim.execution.launch import in_graph, launched, launches_s, step_fixed_s
 from archsim.execution.processors import time_on
 from archsim.mapping.plan import (
     AllReduce,
@@ -65,7 +66,12 @@ class Costing:
 
     def cost(self, plan: Plan) -> list[CostedTask]:
         """Every task of a plan, in its order."""
-        return [self.task(task) for task in plan.tasks]
+        costed = [self.task(task) for task in plan.tasks]
+        device_s = sum(t.seconds * t.planned.repeat for t in costed if not isinstance(t.planned.work, Framework))
+        return [
+            self._framework(one.planned, one.planned.work, device_s) if isinstance(one.planned.work, Framework) else one
+            for one in costed
+        ]
 
     def task(self, task: PlannedTask) -> CostedTask:
         """One task of a plan."""
@@ -91,10 +97,12 @@ class Costing:
         flop, moved = (work.operation.flop or found.flop) * work.devices, found.bytes * work.devices
         return CostedTask(task, work.unit, found.seconds, energy, flop, moved, found.bound)
 
-    def _framework(self, task: PlannedTask, work: Framework) -> CostedTask:
+    def _framework(self, task: PlannedTask, work: Framework, device_s: float = math.inf) -> CostedTask:
+        """Host work around a pass, and the time for which a device that needs `device_s` waits for its launches."""
         unit = self.system.units[work.unit]
         assert unit.type == "gpu"
-        seconds = step_fixed_s(unit.launch, work.requests, work.prompt_layers)
+        waited_s = max(0.0, launches_s(unit.launch, work.prompt_layers, work.tokens) - device_s)
+        seconds = step_fixed_s(unit.launch, work.requests) + waited_s
         power = unit.device.power
         energy = {} if power is None else {f"{work.unit}.base": power.base * seconds * unit.count}
         return CostedTask(task, work.unit, seconds, energy, 0.0, 0.0, "launch")

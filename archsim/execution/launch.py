@@ -18,6 +18,7 @@ from archsim.config.schemas.launch import Launch
 
 ELEMENTWISE = ("activation", "add", "norm", "gather")
 LAUNCH_SHAPES = tuple((blocks, threads) for blocks in (1, 2, 3) for threads in (128, 256))
+WIDE_BYTES = 2.0  # of a weight of the kernels for experts that operator tables time
 ILP_CANDIDATES = (1, 2, 3, 4, 5, 6, 7, 8, 16, 24, 32)
 LOAD_BYTES = 16.0  # of one vector load
 REGISTERS_PER_SM, BASE_REGISTERS, REGISTERS_PER_LOAD = 65_536, 32, 4
@@ -44,7 +45,8 @@ def launched(gpu: Gpu, launch: Launch, op: Operation, after: Operation | None = 
     after  what ran before it, where that is known: element-wise operations share a kernel with it
     """
     assert isinstance(gpu.timing, GpuKernels)
-    found = time_operation(gpu, op)
+    narrow = op.kind == "experts" and op.b_bytes < WIDE_BYTES
+    found = time_operation(_narrow_experts(gpu, launch.narrow_expert_rate) if narrow else gpu, op)
     if launch.mode == "monolithic":
         return min((in_one_kernel(gpu, launch, op, shape, after) for shape in shapes()), key=lambda cost: cost.seconds)
     if op.kind == "attention" and op.b_bytes < op.a_bytes and gpu.timing.generation in launch.widened_kv:
@@ -76,14 +78,15 @@ def in_graph(launch: Launch) -> bool:
     return launch.mode in ("graph", "monolithic") or (launch.mode == "fused" and launch.captured)
 
 
-def step_fixed_s(launch: Launch, requests: int, prompt_layers: int = 0) -> float:
-    """Host and launch time of a whole pass that no operator accounts for.
-
-    prompt_layers  layers of a pass over prompts; 0: a decode step
-    """
+def step_fixed_s(launch: Launch, requests: int) -> float:
+    """Host and launch time of a whole pass that no operator accounts for."""
     start = launch.graph_launch if in_graph(launch) else launch.eager_dispatch
-    host_s = launch.step_overhead + launch.request_overhead * requests
-    return start + host_s + launch.prefill_layer_overhead * prompt_layers
+    return start + launch.step_overhead + launch.request_overhead * requests
+
+
+def launches_s(launch: Launch, layers: int, tokens: float) -> float:
+    """Host time to launch the kernels of a pass over prompts, `tokens` in all: the least its operators take."""
+    return launch.prefill_layer_overhead * layers if tokens > launch.captured_prompt_tokens else 0.0
 
 
 def _floor(gpu: Gpu, launch: Launch, op: Operation, found: OperationCost) -> float:
@@ -194,6 +197,25 @@ def _on_chip_s(gpu: Gpu, op: Operation) -> float:
     limits = gpu_operator_time(gpu, operator_of(machine_of(gpu), op)).limits_s
     l2 = kernels.gemm["fp16"].l2_bytes_per_clock * gpu.cores * gpu.clock
     return max(limits["vector"], limits["row"], _live_bytes(op) / l2)
+
+
+_slowed: dict[tuple[int, float], tuple[Gpu, Gpu]] = {}
+
+
+def _narrow_experts(gpu: Gpu, rate: float) -> Gpu:
+    """`gpu` whose tall tiles of grouped products reach `rate` of what they do; low ones lose nothing above it."""
+    key = (id(gpu), rate)
+    kept = _slowed.get(key)
+    if kept is not None and kept[0] is gpu:
+        return kept[1]
+    kernels = gpu.timing
+    assert isinstance(kernels, GpuKernels)
+    moe = kernels.moe.model_copy(
+        update={"tensor_share": kernels.moe.tensor_share * rate, "full_rows": kernels.moe.full_rows * rate}
+    )
+    slowed = gpu.model_copy(update={"timing": kernels.model_copy(update={"moe": moe})})
+    _slowed[key] = (gpu, slowed)
+    return slowed
 
 
 _limited: dict[tuple[int, LaunchShape], tuple[Gpu, Gpu]] = {}

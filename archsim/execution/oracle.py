@@ -4,8 +4,8 @@ A pure decode iteration of n requests is the scheduled decode step of batch n at
 chunk of one) adds its attention and the growth of the dense operators by its tokens: weights that a decode of the
 same iteration reads anyway are not read twice (Orca's selective batching). Where a GPU's library attends to prompts and
 decodes in one launch, the decodes are timed in it: the prompts' kernel does not split their keys and reads them once a
-query head, not once a group. The serving framework's work on prompts comes on top of its work on the step, once an
-iteration.
+query head, not once a group. An iteration with prompts takes no less than the host's launches of their kernels; the
+energy of devices that wait for those is left out.
 
 Step times are simulated at contexts CONTEXT_GRID apart and taken as linear in between.
 """
@@ -21,9 +21,10 @@ from archsim.config.schemas.system import System
 from archsim.errors import InfeasibleError
 from archsim.execution.attention import AttentionModel, simulated_attention
 from archsim.execution.costing import Costing
+from archsim.execution.launch import launches_s
 from archsim.execution.step import ROUNDING, Step, simulate_pass, simulate_shared_launch
 from archsim.mapping.capacity import check_fits, kv_room_bytes
-from archsim.mapping.plan import attends_in_one_launch
+from archsim.mapping.plan import attends_in_one_launch, timed_by_kernels
 from archsim.mapping.shard import ATTENTION
 
 CONTEXT_GRID = 128
@@ -104,6 +105,7 @@ class LatencyOracle:
                 parts.append(self.beside(count, sum(decode_contexts) / count, new))
             seconds += max(0.0, both.seconds - shared.seconds) + sum(part.seconds for part in parts)
             joules += max(0.0, both.joules - shared.joules) + sum(part.joules for part in parts)
+            seconds = max(seconds, self.host(beside_decodes=False).seconds + self.launches_s(new + count))
         return Work(seconds, joules)
 
     def decode(self, count: int, context: float) -> Work:
@@ -175,14 +177,19 @@ class LatencyOracle:
         return self._prompt[key]
 
     def host(self, *, beside_decodes: bool) -> Work:
-        """The framework's work on an iteration with prompts, or what they add to that on a decode step."""
+        """The framework's work on an iteration with prompts, or what they add to that on a decode step: nothing."""
         if beside_decodes not in self._host:
-            prompts = _part(simulate_pass(self._costing, self.model, "prefill", 1, 1, 1, logits=False), only=HOST)
-            decodes = _part(simulate_pass(self._costing, self.model, "decode", 1, 1, 1, logits=False), only=HOST)
-            added = Work(prompts.seconds - decodes.seconds, prompts.joules - decodes.joules)
-            self._host[beside_decodes] = added if beside_decodes else prompts
+            alone = _part(simulate_pass(self._costing, self.model, "decode", 1, 1, 1, logits=False), only=HOST)
+            self._host[beside_decodes] = Work(0.0, 0.0) if beside_decodes else alone
             self.busy_s["host", int(beside_decodes)] = {HOST_UNIT: self._host[beside_decodes].seconds}
         return self._host[beside_decodes]
+
+    def launches_s(self, tokens: int) -> float:
+        """Host time of launching an iteration of `tokens` tokens, some of them of prompts."""
+        unit = self.system.units[self.system.mapping.main]
+        if unit.type != "gpu" or not timed_by_kernels(self.system, self.system.mapping.main):
+            return 0.0
+        return launches_s(unit.launch, self.model.layers, tokens)
 
 
 def rounded_tokens(tokens: int) -> int:

@@ -83,6 +83,7 @@ class Framework:
     unit: str
     requests: int
     prompt_layers: int  # layers of a pass over prompts, else 0
+    tokens: int = 0  # new ones, of all requests of an engine
 
 
 Work = Compute | PimAttention | AllReduce | Transfer | Coprocessed | Framework
@@ -177,9 +178,9 @@ class _Planner:
             operator: Operator = self._graph.nodes[name]["operator"]
             self._place(operator)
         if timed_by_kernels(self._system, self._places.main):
-            requests = int(self._graph.graph["batch"]) * self._places.groups
+            batch, new_tokens = (int(self._graph.graph[name]) for name in ("batch", "new_tokens"))
             layers = self._model.layers if self._phase == "prefill" else 0
-            work = Framework(self._places.main, requests, layers)
+            work = Framework(self._places.main, batch * self._places.groups, layers, batch * new_tokens)
             self._add("framework", self._places.main, work, 1, [self._plan.tasks[-1].name], 1)
         return self._plan
 

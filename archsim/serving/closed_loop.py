@@ -110,7 +110,8 @@ def run_closed_loop(
     server = launch.server
     host = np.array([
         launch.graph_launch + launch.step_overhead, launch.request_overhead, launch.prefill_layer_overhead * layers,
-        server.request_admission, server.token_admission,
+        server.request_admission, server.token_admission, launch.captured_prompt_tokens,
+        server.request_latency,
     ])  # fmt: skip
     bounds = np.array([
         limits.requests, limits.cache_tokens, limits.batched_tokens, server.whole_prompts, server.reserve_output,

@@ -1,8 +1,9 @@
 """A server under a constant number of clients, iteration by iteration; decode steps between two events are one.
 
 Arrays: `asked` (requests, 4) int64 with the columns below; `when` (requests, 4) float64 seconds; `tables` a tuple of
-float64 arrays (batch, context, step_s, tokens, dense_s, prompt, attention_s); `host` seconds (STEP, REQUEST, PROMPTS,
-ADMIT, ADMIT_TOKEN); `limits` (SLOTS, CACHE, BUDGET, WHOLE, RESERVE, WAIT_TOKENS, WAIT_STEPS).
+float64 arrays (batch, context, step_s, tokens, dense_s, prompt, attention_s); `host` seconds (STEP, REQUEST, LAUNCHES,
+ADMIT, ADMIT_TOKEN, TRANSIT) and the tokens up to which prompts need no launches (CAPTURED); `limits` (SLOTS, CACHE,
+BUDGET, WHOLE, RESERVE, WAIT_TOKENS, WAIT_STEPS).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from numba import njit
 
 PROMPT, OUTPUT, READ, MADE = 0, 1, 2, 3
 SENT, READY, FIRST, END = 0, 1, 2, 3
-STEP, REQUEST, PROMPTS, ADMIT, ADMIT_TOKEN = 0, 1, 2, 3, 4
+STEP, REQUEST, LAUNCHES, ADMIT, ADMIT_TOKEN, CAPTURED, TRANSIT = 0, 1, 2, 3, 4, 5, 6
 SLOTS, CACHE, BUDGET, WHOLE, RESERVE, WAIT_TOKENS, WAIT_STEPS = 0, 1, 2, 3, 4, 5, 6
 
 
@@ -55,23 +56,23 @@ def chunk_s(tokens: float, before: float, tables: Any) -> float:
 
 @njit(cache=True, nogil=True)
 def iteration_s(count: float, context: float, new: float, attention_s: float, tables: Any, host: Any) -> float:
-    """Seconds of an iteration of `count` decodes and `new` prompt tokens."""
-    seconds = host[STEP] + host[REQUEST] * count
-    if count > 0.0:
-        seconds += decode_s(count, context, tables)
+    """Seconds of an iteration of `count` decodes and `new` prompt tokens: host work, then device or launches."""
+    seconds = decode_s(count, context, tables) if count > 0.0 else 0.0
     if new > 0.0:
         dense = between(new + count, tables[3], tables[4])
         if count > 0.0:
             dense = max(dense - between(count, tables[3], tables[4]), 0.0)
-        seconds += dense + attention_s + host[PROMPTS]
-    return float(seconds)
+        seconds += dense + attention_s
+        if new + count > host[CAPTURED]:
+            seconds = max(seconds, host[LAUNCHES])
+    return float(host[STEP] + host[REQUEST] * count + seconds)
 
 
 @njit(cache=True, nogil=True)
 def send(request: int, now_s: float, free_s: float, asked: Any, when: Any, host: Any) -> float:
     """A client sends its next request; the front end works on one after the other. Returns when it is free again."""
     when[request, SENT] = now_s
-    free_s = max(now_s, free_s) + host[ADMIT] + host[ADMIT_TOKEN] * asked[request, PROMPT]
+    free_s = max(now_s + host[TRANSIT], free_s) + host[ADMIT] + host[ADMIT_TOKEN] * asked[request, PROMPT]
     when[request, READY] = free_s
     return float(free_s)
 

@@ -88,8 +88,11 @@ def memory_notes(system: System) -> tuple[str, ...]:
 def _host_notes(framework: Launch | None) -> tuple[str, ...]:
     if framework is None or not delays(framework.server):
         return ()
-    each, token = (format_si(s, "s") for s in (framework.server.request_admission, framework.server.token_admission))
-    return (f"framework {framework.name}: {each} + {token} a prompt token on the host before a request queues",)
+    server = framework.server
+    times = (server.request_admission, server.token_admission, server.request_latency)
+    each, token, way = (format_si(s, "s") for s in times)
+    text = f"{each} + {token} a prompt token on the host before a request queues, {way} to and from it"
+    return (f"framework {framework.name}: {text}",)
 
 
 def default_notes(framework: Launch | None, taken: Mapping[str, Any]) -> tuple[str, ...]:

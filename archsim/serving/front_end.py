@@ -1,7 +1,8 @@
 """The host before the queue: what a framework does with a request from its arrival until an instance may schedule it.
 
 Each instance that takes requests brings one front end. A request takes the one that is free first, which works on one
-after the other; then it is routed and queues. Latencies count from the arrival at the front end.
+after the other; then it is routed and queues. Latencies count from the arrival; what requests spend side by side
+between client and engine, there and back, comes before the front end.
 """
 
 from __future__ import annotations
@@ -40,16 +41,16 @@ class Entry:
 
 def delays(server: Server) -> bool:
     """Whether its front ends take any time."""
-    return server.request_admission > 0 or server.token_admission > 0
+    return server.request_admission > 0 or server.token_admission > 0 or server.request_latency > 0
 
 
 def enter(trace: Trace, server: Server, front_ends: int) -> Entry:
     """Send `trace` through `front_ends` of `server`; whole nanoseconds, of equal times the first to arrive first."""
     work = _nanoseconds(np.asarray(server.request_admission + server.token_admission * trace.prompt_tokens, float))
-    free = [0] * front_ends
+    on_the_way, free = round(server.request_latency * NS_PER_S), [0] * front_ends
     ready = np.zeros(len(trace), dtype=np.int64)
     for i, (arrival, span) in enumerate(zip(_nanoseconds(trace.arrival_s).tolist(), work.tolist(), strict=True)):
-        ready[i] = max(arrival, free[0]) + span
+        ready[i] = max(arrival + on_the_way, free[0]) + span
         heapq.heapreplace(free, int(ready[i]))
     order = np.argsort(ready, kind="stable").astype(np.int64)
     return Entry(trace, trace.take(order, ready[order] / NS_PER_S), order)

@@ -149,7 +149,9 @@ class StepTables:
     batch (N,), context (C,), step_s (N, C)      a decode step by batch and mean context
     dense (D,), dense_s (D,)                     every operator but attention, by tokens in the iteration
     chunk (P,), before (B,), prompt_s (P, B)     attention of a prompt chunk after so many cached tokens
-    host_s (2,)                                  the host's work on prompts alone, and what it adds beside decodes
+    host_s (2,) or (4,)                          the host's work on prompts alone, what it adds beside decodes; launches
+                                                 that an iteration with prompts waits for if its kernels take less,
+                                                 tokens up to which it has none (captured graphs)
     shared_new (T,), shared_batch (M,), shared_s (T, M, C)
                                                  what attention of decodes takes more beside so many prompt tokens;
                                                  empty: nothing

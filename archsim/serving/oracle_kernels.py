@@ -24,7 +24,8 @@ class OracleArrays(NamedTuple):
     batch (M, N), context (M, C), step_s, step_j (M, N, C)    decode step by batch and mean context
     dense (M, D), dense_s, dense_j (M, D)                     everything but attention, by rows of the batch
     chunk (M, P), before (M, B), prompt_s, prompt_j (M, P, B) attention of a prompt chunk after cached tokens
-    host_s, host_j (M, 2)                                     the host's work on prompts alone; what it adds to decodes
+    host_s (M, 4), host_j (M, 2)                              the host's work on prompts alone; what it adds to decodes;
+                                                              its launches beyond so many tokens
     shared_new (M, T), shared_batch (M, N), shared_s, shared_j (M, T, N, C)    what attention of decodes takes more in
                                                               one launch with so many prompt tokens
     step_w (M, 3, N, C), dense_w (M, 3, D), prompt_w (M, 3, P, B), host_w (M, 3, 2), shared_w (M, T, N, C)
@@ -151,6 +152,8 @@ def tabulated(
         value += host[1] if decodes > 0 else host[0]
         if decodes > 0:
             value += beside(o, m, shared_launch, decodes, contexts / decodes, new)
+        if host.size > 2 and new + decodes > host[3]:
+            value = max(value, host[0] + host[2])
     return value
 
 

@@ -86,8 +86,15 @@ class SystemOracle(LatencyOracle):
         batch, context, dense, chunk, before = grids
         return StepTables(
             batch, context, step_s, step_j, dense, dense_s[0], dense_j[0], chunk, before, prompt_s, prompt_j,
-            host_s[0], host_j[0], *(self._shared_launches(batches[-1], contexts) if self.one_launch else ()),
+            np.append(host_s[0], self._launches()), host_j[0],
+            *(self._shared_launches(batches[-1], contexts) if self.one_launch else ()),
         )  # fmt: skip
+
+    def _launches(self) -> tuple[float, float]:
+        """The last two entries of `StepTables.host_s`."""
+        unit = self.system.units[self.system.mapping.main]
+        captured = unit.launch.captured_prompt_tokens if unit.type == "gpu" else 0
+        return self.launches_s(captured + 1), float(captured)
 
     def _shared_launches(self, most: int, contexts: Grid) -> tuple[NDArray[np.float64], ...]:
         """The last four fields of `StepTables`."""

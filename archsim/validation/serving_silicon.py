@@ -54,20 +54,23 @@ class Server:
         return launch_of(self.system)
 
 
-def server_of(row: Row) -> Server:
-    """The server of one row."""
+def server_of(row: Row, overrides: tuple[str, ...] = ()) -> Server:
+    """The server of one row; `overrides` of its system beside what the row says."""
     recipe = recipe_of(row)
     return _server(
         row["system"], row["backend"], row["model_path"], row["precision"],
-        recipe.gpus, recipe.expert_groups, recipe.kv_dtype,
+        recipe.gpus, recipe.expert_groups, recipe.kv_dtype, overrides,
     )  # fmt: skip
 
 
 @cache
-def _server(gpu: str, backend: str, path: str, precision: str, count: int, groups: int, kv_dtype: str) -> Server:
+def _server(
+    gpu: str, backend: str, path: str, precision: str, count: int, groups: int, kv_dtype: str,
+    overrides: tuple[str, ...] = (),
+) -> Server:  # fmt: skip
     preset, own = SYSTEMS[gpu]
     keys = (f"units.gpu.count={count}", f"mapping.expert_parallel={groups}", f"framework={FRAMEWORKS[backend]}")
-    system = load_system(preset, (*own, *keys))
+    system = load_system(preset, (*own, *keys, *overrides))
     model = load_model(MODELS[path], _checkpoint(MODELS[path], precision, kv_dtype))
     return Server(system, model, StepTimes.of(system, model))
 
@@ -92,6 +95,8 @@ def closed_loop(row: Row, launch: Launch | None = None, server: Server | None = 
     room = cache_tokens(server.system, server.model, sum(nominal))
     limits = Limits(slots, room, recipe.batched_tokens, recipe.wait_tokens, recipe.wait_steps)
     how = launch or server.launch
+    if recipe.captured_tokens is not None:
+        how = how.model_copy(update={"captured_prompt_tokens": recipe.captured_tokens})
     return run_closed_loop(server.times, how, server.model.layers, clients, prompts, outputs, limits)
 
 

@@ -27,6 +27,9 @@ class Server(Config):
     request_admission: Time = Field(
         default=0.0, description="work on a request before the engine sees it (HTTP, queues), one after the other"
     )
+    request_latency: Time = Field(
+        default=0.0, description="between client and engine and back to the client, spent by all requests side by side"
+    )
     token_admission: Time = Field(default=0.0, description="the same per token of the prompt")
     memory_share: Annotated[Fraction, Field(gt=0, le=1)] = Field(
         default=0.9, description="of a GPU's memory, for weights, KV cache and what is reserved"
@@ -75,6 +78,11 @@ class Launch(Preset):
         description="kernels of a block of routed experts (top-k, permute, two grouped products, activation, combine); "
         "a step pays each like that of a product, whatever the framework's block takes on its own",
     )
+    narrow_expert_rate: Annotated[Fraction, Field(gt=0, le=1)] = Field(
+        default=1.0,
+        description="most that grouped products of experts with weights of less than 16 bits reach of the matrix rate "
+        "that kernels with 16-bit weights would reach in the same computed dtype",
+    )
     widened_kv: tuple[str, ...] = Field(
         default=(),
         description="GPU generations on which attention widens a narrow KV cache on its way, which then takes as long "
@@ -93,7 +101,12 @@ class Launch(Preset):
     )
     step_overhead: Time = Field(default=0.0, description="host work of the serving framework per pass")
     prefill_layer_overhead: Time = Field(
-        default=0.0, description="host work per layer of a pass over prompts, which runs outside the captured graph"
+        default=0.0,
+        description="host work per layer of a pass over prompts outside captured graphs: it launches kernels ahead of "
+        "the device, so that the pass takes this for every layer if the device needs less",
+    )
+    captured_prompt_tokens: int = Field(
+        default=0, ge=0, description="tokens up to which a pass with prompts runs in captured graphs too"
     )
     request_overhead: Time = Field(default=0.0, description="host work of a pass per running request")
     server: Server = Server()

@@ -21,6 +21,7 @@ class Recipe:
     max_requests    that run together, whatever the number of clients
     batched_tokens  of one iteration
     wait_tokens, wait_steps  TensorRT-LLM's batch_wait_max_tokens_ratio (in tokens) and batch_wait_timeout_iters
+    captured_tokens  of a pass with prompts in captured graphs; None: the framework's default
     """
 
     kv_dtype: str
@@ -30,6 +31,7 @@ class Recipe:
     batched_tokens: int = 8192
     wait_tokens: int = 0
     wait_steps: int = 0
+    captured_tokens: int | None = None
 
 
 def recipe_of(row: dict[str, str]) -> Recipe:
@@ -51,13 +53,17 @@ def _settings(row: dict[str, str]) -> Recipe:
         # --kv-cache-dtype fp8 on Blackwell only. gptoss_fp4_h100*.sh: --max-num-seqs $CONC of a sweep from 4 to 64
         # clients, also where --max-concurrency says 512
         most = 64 if gpu == "h100_sxm" and not tensorrt else ANY
-        return Recipe("fp8" if blackwell else "bf16", 0, 1, most, 20_000 if tensorrt else 8192)
+        kv_dtype = "fp8" if blackwell else "bf16"
+        if tensorrt:
+            return Recipe(kv_dtype, 0, 1, most, 20_000)
+        return Recipe(kv_dtype, 0, 1, most, captured_tokens=2048)  # max-cudagraph-capture-size of gptoss_fp4_*.sh
     if tensorrt:
         return _tensorrt_llama(row, blackwell)
     if "MiniMax" in model:
         # minimaxm2.5_*.sh: no --kv-cache-dtype in the first version (vLLM 0.15 to 0.17), fp8 later
         return Recipe("bf16" if row["backend_version"].startswith(("0.15", "0.16", "0.17")) else "fp8", 0)
-    return Recipe("fp8", 0)  # 70b_fp8_*.sh
+    # 70b_*.sh; on B200 with cudagraph_mode FULL_DECODE_ONLY
+    return Recipe("fp8", 0, captured_tokens=0 if gpu == "b200_sxm" else None)
 
 
 def _tensorrt_llama(row: dict[str, str], blackwell: bool) -> Recipe:
