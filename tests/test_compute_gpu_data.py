@@ -152,7 +152,7 @@ def test_one_tile_by_hand() -> None:
             assert blocks <= gpu.cores
             tile = 1 - path.tile_slope * (1 - min(1, bm * bn / 32768))
             tensor = 2 * bm * bn * 64 / (sm * tile)
-            operand = 2 * (min(bm, 128) + bn) * 64 / (path.operand_bytes_per_clock * gpu.clock)
+            operand = 2 * (min(bm, 128) + bn) * 64 / (path.operand_bytes_per_clock * path.multicast * gpu.clock)
             store = 2 * min(bm, 128) * bn * path.epilogue_depth / (gpu.peak_flops["fp16"] / gpu.cores)
             tiles.append(max(tensor, operand) + store)
     moved = 2 * (128 * 64 + 64 * 256 + path.write_factor * 128 * 256)

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from archsim.compute.gpu.cache_kernels import hit_ratio, overlapped
 
-K_STEP = 64.0  # reduction depth of one stage of the pipeline, elements
+STAGE_BYTES = 128.0  # of a row of operands in one stage of the pipeline: a line of shared memory
+WIDEST_TILE = 32768.0  # elements of the tile that tile efficiencies are relative to, 128 x 256
 MMA_ROWS = 8.0  # smallest multiple of rows that a kernel loads
 MAX_SPLIT = 32
 
@@ -30,16 +31,25 @@ def waves(blocks: float, slots: float, tail_hidden: float) -> float:
 
 
 @njit(cache=True, nogil=True)
+def padded_depth(k: float, element_bytes: float) -> float:
+    """Elements of the reduction that whole stages cover: of 64 at two bytes, 128 at one, 256 at half a byte."""
+    step = 0.5 * STAGE_BYTES * max(1.0, math.floor(2.0 / element_bytes + 0.5))  # scales aside, hence rounded
+    return float(step * math.ceil(k / step))
+
+
+@njit(cache=True, nogil=True)
 def block_seconds(shape: Any, device: Any, path: Any, bm: float, bn: float, k: float, answer: Any) -> float:
     """Seconds of one block of bm x bn over k elements of the reduction; notes what limits it in `answer`."""
     sm_flops = path["peak_flops"] * path["tensor_share"] / device["sms"]
-    tile_efficiency = 1.0 - path["tile_slope"] * (1.0 - min(1.0, bm * bn / 32768.0))
+    widest = min(WIDEST_TILE, path["largest_tile"])
+    tile_efficiency = 1.0 - path["tile_slope"] * (1.0 - min(1.0, bm * bn / widest))
     rows = min(bm, MMA_ROWS * math.ceil(shape["m"] / MMA_ROWS))
     columns = min(bn, MMA_ROWS * math.ceil(shape["n"] / MMA_ROWS))
     clock = device["clock_hz"]
     multiplied = bm * bn if path["matrix_unit"] > 0.0 else rows * columns
     tensor = 2.0 * multiplied * k / (sm_flops * tile_efficiency)
-    operand = (rows * shape["a_bytes"] + columns * shape["b_bytes"]) * k / (path["operand_bytes_per_clock"] * clock)
+    port = path["operand_bytes_per_clock"] * path["multicast"] * clock
+    operand = (rows * shape["a_bytes"] + columns * shape["b_bytes"]) * k / port
     slots = columns * k * shape["b_slots"] + rows * k * shape["a_slots"]
     conversion = slots / (device["convert_lanes"] * clock)
     answer["tensor_s"], answer["operand_s"], answer["conversion_s"] = tensor, operand, conversion
@@ -51,7 +61,7 @@ def block_seconds(shape: Any, device: Any, path: Any, bm: float, bn: float, k: f
 def tile_seconds(shape: Any, device: Any, path: Any, bm: float, bn: float, split: float, answer: Any) -> float:
     """Seconds on the SMs of a whole product cut into bm x bn tiles and `split` parts of the reduction."""
     blocks = math.ceil(shape["m"] / bm) * math.ceil(shape["n"] / bn) * split * shape["count"]
-    depth = K_STEP * math.ceil(math.ceil(shape["k"] / split) / K_STEP)
+    depth = padded_depth(math.ceil(shape["k"] / split), shape["a_bytes"])
     rounds = waves(blocks, device["sms"], path["tail_hidden"])
     block = block_seconds(shape, device, path, bm, bn, depth, answer)
     answer["tensor_s"] *= rounds

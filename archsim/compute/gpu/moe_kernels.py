@@ -10,6 +10,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from archsim.compute.gpu.cache_kernels import hit_ratio, overlapped
+from archsim.compute.gpu.gemm_kernels import padded_depth
 
 NARROWEST = 32.0  # columns of the narrowest tile of a grouped GEMM
 
@@ -30,7 +31,7 @@ def grouped_seconds(
 ) -> float:
     """Seconds on the SMs of one grouped GEMM; adds its parts to `answer`."""
     rounds = max(1.0, tiles * math.ceil(n / bn) / device["sms"])
-    depth = 64.0 * math.ceil(k / 64.0)
+    depth = padded_depth(k, shape["a_bytes"])
     efficiency = path["tensor_share"] * min(1.0, bm / path["full_rows"])
     tensor = 2.0 * bm * bn * depth / (path["peak_flops"] * efficiency / device["sms"])
     rate = path["operand_bytes_per_clock"] * device["clock_hz"]

@@ -42,7 +42,7 @@ GEMM_PATH = record_type((
     "peak_flops", "launch_s", "tensor_share", "bandwidth_share", "l2_share", "fill_s", "cold_s", "overlap",
     "tail_hidden", "tile_slope", "largest_tile", "operand_bytes_per_clock", "l2_bytes_per_clock", "split_s",
     "split_depth", "largest_split", "write_factor", "quantise_s", "quantise_row_s", "quantise_bandwidth_share",
-    "quantise_l2_gain", "epilogue_depth", "dispatch_rows",
+    "quantise_l2_gain", "epilogue_depth", "dispatch_rows", "multicast",
 ))  # fmt: skip
 
 GEMM_ANSWER = record_type((

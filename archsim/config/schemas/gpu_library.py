@@ -53,15 +53,16 @@ class GemmPath(Config):
         description="share of the last round's loss that persistent kernels hide; 1: fractional rounds"
     )
     tile_slope: Annotated[Fraction, Field(ge=0, lt=1)] = Field(
-        description="tensor efficiency that a vanishing tile loses against one of 128 x 256"
+        description="tensor efficiency that a vanishing tile loses against one of 128 x 256, or the largest if smaller"
     )
-    largest_tile: Positive = Field(description="elements of the largest tile")
+    largest_tile: Positive = Field(description="elements of the largest tile that the shared memory of an SM feeds")
     dispatch_rows: NotNegative = Field(
         default=0.0,
         description="a library that chooses tiles by their rows alone takes at least half of m, up to this many; "
         "0: the fastest tile",
     )
     operand_bytes_per_clock: Positive = Field(description="operands into one SM, bytes per clock")
+    multicast: Edge = Field(default=1, description="blocks of a cluster that one load of an operand serves; 1: none")
     l2_bytes_per_clock: Positive = Field(description="L2 rate per SM with all SMs reading, bytes per clock")
     epilogue_depth: NotNegative = Field(
         description="writing results of two bytes takes as long as 16-bit matrix work of this reduction depth"

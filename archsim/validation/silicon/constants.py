@@ -16,7 +16,7 @@ Bounds = dict[str, tuple[float, float, float]]  # name -> low, high, smallest ma
 
 # the value at which a shared constant does nothing
 WITHOUT = {
-    "tail_hidden": 1.0, "tile_slope": 0.0, "operand_bytes_per_clock": 1e9, "split_s": 0.0, "cold_s": 0.0,
+    "tail_hidden": 1.0, "tile_slope": 0.0, "split_s": 0.0, "cold_s": 0.0,
     "overlap": 64.0, "epilogue_depth": 0.0, "quantise_s": 0.0, "quantise_row_s": 0.0,
     "quantise_bandwidth_share": 1.0, "quantise_l2_gain": 1.0, "spread": 0.0, "combine_s": 0.0, "kv_write_s": 0.0,
     "l2_gain": 1.0, "l2_share": 1e-6, "combine_part_s": 0.0, "query_row_s": 0.0, "round_penalty": 1.0,
@@ -52,7 +52,7 @@ GEMM_OWN = in_clocks(constants(_GEMM_OWN))
 GEMM_TIMED = pick(constants(_GEMM_OWN), "launch_s", "tensor_share", "bandwidth_share")  # data sets with own launches
 EPILOGUE = constants({"epilogue_depth": (2, 2000, 1)})
 GEMM_SHARED = in_clocks(constants({
-    "tail_hidden": (0.0, 1.0, 0.05), "tile_slope": (0.02, 0.95, 0.01), "operand_bytes_per_clock": (20, 300, 1),
+    "tail_hidden": (0.0, 1.0, 0.05), "tile_slope": (0.02, 0.95, 0.01),
     "split_s": (2e-7, 8e-6, 1e-8), "cold_s": (5e-8, 3e-6, 1e-8),
     "overlap": (1.5, 32, 1), "epilogue_depth": (2, 2000, 1),
 }, shared=True))  # fmt: skip
@@ -84,8 +84,7 @@ MOE_OWN = in_clocks(constants({
     "unaligned_loads": (1, 12, 1),
 }))  # fmt: skip
 MOE_SHARED = constants({
-    "l2_share": (0.05, 1, 0.01), "operand_bytes_per_clock": (10, 300, 1), "full_rows": (16, 256, 1),
-    "overlap": (1.5, 32, 1),
+    "l2_share": (0.05, 1, 0.01), "full_rows": (16, 256, 1), "overlap": (1.5, 32, 1),
 }, shared=True)  # fmt: skip
 _VECTOR: Bounds = {
     "launch_s": (1e-7, 1e-4, 1e-8), "bandwidth_share": (0.05, 1, 0.01), "slots_per_element": (0, 400, 4),

@@ -213,10 +213,9 @@ _SERIAL_ROWS = {"norm": 0.95, "rope": 0.6, "activation": 0.92}
 
 SILICON = (
     Problem("GEMM bf16", "gpu-silicon", ("gemm", "fp16"), _silicon("gemm.csv", gemm_of, _compute("bf16")),
-            c.GEMM_OWN,
-            tuple(constant for constant in c.GEMM_SHARED if constant.name != "operand_bytes_per_clock")),
+            c.GEMM_OWN, c.GEMM_SHARED),
     Problem("GEMM fp8", "gpu-silicon", ("gemm", "fp8"), _silicon("gemm.csv", gemm_of, _compute("fp8")),
-            _NARROW_OWN, (*c.QUANTISE, *c.pick(c.GEMM_SHARED, "tile_slope", "operand_bytes_per_clock")), tied=_SAME,
+            _NARROW_OWN, (*c.QUANTISE, *c.pick(c.GEMM_SHARED, "tile_slope")), tied=_SAME,
             weights={"l40s": 0.2}),
     Problem("GEMM nvfp4", "gpu-silicon", ("gemm", "fp4"), _silicon("gemm.csv", gemm_of, _compute("fp4")),
             _NARROW_OWN,
@@ -232,7 +231,7 @@ SILICON = (
 )  # fmt: skip
 VIDUR = (
     Problem("GEMM fp16", "vidur", ("gemm", "fp16"), _layers(_compute("fp16")),
-            (*c.GEMM_TIMED, *c.EPILOGUE), _LIBRARY, seeds={"tail_hidden": 0.55, "epilogue_depth": 100.0}),
+            (*c.GEMM_TIMED, *c.EPILOGUE), _LIBRARY, seeds={"tail_hidden": 0.55, "epilogue_depth": 100.0, "multicast": 1}),
     *(
         Problem(name, "vidur", ("vector", name), _layers(_is_vector(name)),
                 c.vector_own("launch_s", "bandwidth_share", *(("row_s",) if name == "embedding" else ())),
