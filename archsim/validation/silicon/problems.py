@@ -231,7 +231,8 @@ SILICON = (
 )  # fmt: skip
 VIDUR = (
     Problem("GEMM fp16", "vidur", ("gemm", "fp16"), _layers(_compute("fp16")),
-            (*c.GEMM_TIMED, *c.EPILOGUE), _LIBRARY, seeds={"tail_hidden": 0.55, "epilogue_depth": 100.0, "multicast": 1}),
+            (*c.GEMM_TIMED, *c.EPILOGUE), _LIBRARY,
+            seeds={"tail_hidden": 0.55, "epilogue_depth": 100.0, "multicast": 1}),  # kernels before clusters
     *(
         Problem(name, "vidur", ("vector", name), _layers(_is_vector(name)),
                 c.vector_own("launch_s", "bandwidth_share", *(("row_s",) if name == "embedding" else ())),
