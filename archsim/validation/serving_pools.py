@@ -134,6 +134,8 @@ class ServingPools:
         times = _times(path.parent)
         if found is None or (int(found["a100"]) and "a100-80gb" not in times):
             return {}, ["the file name does not say how it was run"] * len(rows)
+        if found["start"] != "splitwise" and int(found["a100"]) and int(found["h100"]):
+            return {}, ["two kinds of machines without pools"] * len(rows)
         arrival = np.array([float(row["arrival_s"]) for row in rows])
         order = np.argsort(arrival, kind="stable")
         columns = simulate([rows[index] for index in order], found.groupdict(), times)
@@ -160,7 +162,7 @@ def simulate(rows: list[Row], run: dict[str, str], times: dict[str, TokenTimes])
         "router": "round-robin" if run["scheduler"] == "round_robin" else "jsq-tokens",
         "transfer_s_per_token": KV_BYTES_PER_TOKEN / TRANSFER_BYTES_PER_S,
     }
-    where = Deployment(instances=len(machines), decode_system=machines[-1])
+    where = Deployment(instances=len(machines), decode_system=machines[-1] if pools else None)
     table = serve(machines[0], None, trace, "splitwise", deployment=where, **options).requests
     assert table is not None
     response = table.completed_s - table.arrival_s
