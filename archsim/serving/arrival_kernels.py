@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from archsim.serving.oracle_kernels import OracleArrays
 from archsim.serving.policies.fair_kernels import fair_arrival
+from archsim.serving.queue_kernels import link_last, push_back
 from archsim.serving.state_kernels import (
     DISTSERVE,
     FAIR,
@@ -15,7 +16,6 @@ from archsim.serving.state_kernels import (
     State,
     blocks_for,
     kernel,
-    push_back,
 )
 from archsim.serving.timing_kernels import settle
 
@@ -60,11 +60,7 @@ def first_open(s: State, start: Int, count: Int) -> Int:
 def wait_outside(s: State, i: Int) -> None:
     """Request i joins the lobby."""
     c = s.clock[0]
-    s.requests[i]["next"] = NONE
-    if c["lobby_head"] == NONE:
-        c["lobby_head"] = i
-    else:
-        s.requests[c["lobby_tail"]]["next"] = i
+    c["lobby_head"] = link_last(s, c["lobby_head"], c["lobby_tail"], i)
     c["lobby_tail"] = i
     c["lobby"] += 1
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from archsim.serving.queue_kernels import link_last, push_front
 from archsim.serving.state_kernels import (
     NONE,
     Int,
@@ -15,7 +16,6 @@ from archsim.serving.state_kernels import (
     cached_tokens,
     grow,
     kernel,
-    push_front,
     release,
     use_adapter,
 )
@@ -30,11 +30,7 @@ def preempt(s: State, k: Int, i: Int) -> None:
     if (s.options[0]["swap"] or inst["role"] == 2) and r["processed"] > r["target"]:
         inst["extra_ns"] += swap_ns(s, i)
         release(s, k, i)
-        r["next"] = NONE
-        if inst["swap_head"] == NONE:
-            inst["swap_head"] = i
-        else:
-            s.requests[inst["swap_tail"]]["next"] = i
+        inst["swap_head"] = link_last(s, inst["swap_head"], inst["swap_tail"], i)
         inst["swap_tail"] = i
         inst["swapped"] += 1
         return

@@ -169,42 +169,6 @@ def blocks_for(tokens: Int, size: Int) -> Int:
     return (tokens + size - 1) // size
 
 
-@kernel
-def push_back(s: State, k: Int, i: Int) -> None:
-    """Request i joins the end of the waiting queue of instance k."""
-    inst = s.instances[k]
-    s.requests[i]["next"] = NONE
-    if inst["head"] == NONE:
-        inst["head"] = i
-    else:
-        s.requests[inst["tail"]]["next"] = i
-    inst["tail"] = i
-    inst["waiting"] += 1
-
-
-@kernel
-def push_front(s: State, k: Int, i: Int) -> None:
-    """Request i becomes the head of the waiting queue of instance k."""
-    inst = s.instances[k]
-    s.requests[i]["next"] = inst["head"]
-    if inst["head"] == NONE:
-        inst["tail"] = i
-    inst["head"] = i
-    inst["waiting"] += 1
-
-
-@hot
-def pop_front(s: State, k: Int) -> Int:
-    """Take the head off the waiting queue, which is not empty."""
-    inst = s.instances[k]
-    i = inst["head"]
-    inst["head"] = s.requests[i]["next"]
-    if inst["head"] == NONE:
-        inst["tail"] = NONE
-    inst["waiting"] -= 1
-    return i
-
-
 @hot
 def adapter_room(s: State, k: Int, i: Int) -> Int:
     """Blocks that the adapter of request i takes on instance k when the request is admitted; 0 if it is in use."""

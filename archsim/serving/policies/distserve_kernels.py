@@ -10,6 +10,7 @@ import numpy as np
 
 from archsim.serving.policies.vllm_kernels import decode_paged
 from archsim.serving.preemption_kernels import swap_in
+from archsim.serving.queue_kernels import link_last, pop_front, push_back
 from archsim.serving.state_kernels import (
     DOWN,
     NONE,
@@ -25,8 +26,6 @@ from archsim.serving.state_kernels import (
     drop_adapter,
     evict_idle,
     kernel,
-    pop_front,
-    push_back,
     use_adapter,
 )
 
@@ -96,11 +95,7 @@ def bridge_push(s: State, i: Int, d: Int) -> None:
     """Request i, whose cache is complete, is the last that waits for decode instance d."""
     inst = s.instances[d]
     inst["requests"] += 1
-    s.requests[i]["next"] = NONE
-    if inst["bridge_head"] == NONE:
-        inst["bridge_head"] = i
-    else:
-        s.requests[inst["bridge_tail"]]["next"] = i
+    inst["bridge_head"] = link_last(s, inst["bridge_head"], inst["bridge_tail"], i)
     inst["bridge_tail"] = i
 
 

@@ -7,6 +7,7 @@ time, given how many tokens each still makes, stays below the capacity.
 from __future__ import annotations
 
 from archsim.serving.policies.orca_kernels import all_decode
+from archsim.serving.queue_kernels import link_last, pop_front
 from archsim.serving.state_kernels import (
     NONE,
     Int,
@@ -16,7 +17,6 @@ from archsim.serving.state_kernels import (
     add_to_batch,
     admit,
     kernel,
-    pop_front,
     remaining,
 )
 
@@ -62,11 +62,7 @@ def fair_arrival(s: State, k: Int, i: Int) -> None:
                 least, found = s.tenants[k, v]["counter"], True
         if found:
             tenant["counter"] = max(tenant["counter"], least)
-    s.requests[i]["next"] = NONE
-    if tenant["waiting"] == 0:
-        tenant["head"] = i
-    else:
-        s.requests[tenant["tail"]]["next"] = i
+    tenant["head"] = link_last(s, tenant["head"], tenant["tail"], i)
     tenant["tail"] = i
     tenant["waiting"] += 1
     s.instances[k]["waiting"] += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from archsim.serving.queue_kernels import pop_front
 from archsim.serving.state_kernels import (
     Int,
     State,
@@ -12,7 +13,6 @@ from archsim.serving.state_kernels import (
     drop_ready,
     grow,
     kernel,
-    pop_front,
 )
 
 

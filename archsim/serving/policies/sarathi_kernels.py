@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from archsim.serving.policies.vllm_kernels import has_room, make_room
+from archsim.serving.queue_kernels import pop_front
 from archsim.serving.state_kernels import (
     Int,
     State,
@@ -13,7 +14,6 @@ from archsim.serving.state_kernels import (
     blocks_for,
     kernel,
     lacking,
-    pop_front,
 )
 
 

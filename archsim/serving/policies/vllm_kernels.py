@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from archsim.serving.preemption_kernels import preempt, swap_in
+from archsim.serving.queue_kernels import pop_front
 from archsim.serving.state_kernels import (
     Int,
     State,
@@ -15,7 +16,6 @@ from archsim.serving.state_kernels import (
     grow,
     hot,
     kernel,
-    pop_front,
 )
 
 
