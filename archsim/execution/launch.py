@@ -7,7 +7,7 @@ modes: MonoNN (OSDI 2024) for fused groups and one monolithic kernel; gpu operat
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from archsim.compute import time_operation
@@ -199,44 +199,42 @@ def _on_chip_s(gpu: Gpu, op: Operation) -> float:
     return max(limits["vector"], limits["row"], _live_bytes(op) / l2)
 
 
-_slowed: dict[tuple[int, float], tuple[Gpu, Gpu]] = {}
+_variants: dict[tuple[int, object], tuple[Gpu, Gpu]] = {}
+
+
+def _variant(gpu: Gpu, key: object, changes: Callable[[GpuKernels], dict[str, object]]) -> Gpu:
+    """`gpu` with other constants of its kernels; one object for a `key`, as what was timed is kept by it."""
+    kept = _variants.get((id(gpu), key))
+    if kept is not None and kept[0] is gpu:
+        return kept[1]
+    kernels = gpu.timing
+    assert isinstance(kernels, GpuKernels)
+    changed = gpu.model_copy(update={"timing": kernels.model_copy(update=changes(kernels))})
+    _variants[id(gpu), key] = (gpu, changed)
+    return changed
 
 
 def _narrow_experts(gpu: Gpu, rate: float) -> Gpu:
     """`gpu` whose tall tiles of grouped products reach `rate` of what they do; low ones lose nothing above it."""
-    key = (id(gpu), rate)
-    kept = _slowed.get(key)
-    if kept is not None and kept[0] is gpu:
-        return kept[1]
-    kernels = gpu.timing
-    assert isinstance(kernels, GpuKernels)
-    moe = kernels.moe.model_copy(
-        update={"tensor_share": kernels.moe.tensor_share * rate, "full_rows": kernels.moe.full_rows * rate}
-    )
-    slowed = gpu.model_copy(update={"timing": kernels.model_copy(update={"moe": moe})})
-    _slowed[key] = (gpu, slowed)
-    return slowed
 
+    def slower(kernels: GpuKernels) -> dict[str, object]:
+        moe = kernels.moe
+        changes = {"tensor_share": moe.tensor_share * rate, "full_rows": moe.full_rows * rate}
+        return {"moe": moe.model_copy(update=changes)}
 
-_limited: dict[tuple[int, LaunchShape], tuple[Gpu, Gpu]] = {}
+    return _variant(gpu, ("narrow experts", rate), slower)
 
 
 def _with_tiles(gpu: Gpu, shape: LaunchShape) -> Gpu:
     """`gpu` with the GEMM tiles that a block of `shape` has registers and shared memory for."""
-    key = (id(gpu), shape)
-    kept = _limited.get(key)
-    if kept is not None and kept[0] is gpu:
-        return kept[1]
-    kernels = gpu.timing
-    assert isinstance(kernels, GpuKernels)
     sums = shape.threads * (shape.registers - BASE_REGISTERS)  # one register a sum
     room = gpu.l1_capacity / shape.blocks
 
     def fits(tile: tuple[int, int]) -> bool:
         return tile[0] * tile[1] <= sums and (tile[0] + tile[1]) * STAGE_DEPTH * 2 * PIPELINE_STAGES <= room
 
-    smallest = min(kernels.tiles, key=math.prod)
-    tiles = tuple(tile for tile in kernels.tiles if fits(tile)) or (smallest,)
-    limited = gpu.model_copy(update={"timing": kernels.model_copy(update={"tiles": tiles})})
-    _limited[key] = (gpu, limited)
-    return limited
+    def fewer(kernels: GpuKernels) -> dict[str, object]:
+        smallest = min(kernels.tiles, key=math.prod)
+        return {"tiles": tuple(tile for tile in kernels.tiles if fits(tile)) or (smallest,)}
+
+    return _variant(gpu, shape, fewer)
