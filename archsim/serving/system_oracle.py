@@ -4,7 +4,7 @@ A decode step is tabulated at every batch up to DENSE_BATCHES (kernels make it j
 more, from WIDE_BATCHES on of 16; contexts are refined until the middle of each interval is met within TOLERANCE. What
 decodes lose by sharing the launch of attention with prompts is nearly linear, so a coarse table holds it. What is in
 between is linear. Over random iterations a decode step stays within 0.5 % of the full evaluation, one with prompts
-within 2 % (tested).
+within 2 % (tested); decode batches of more than 256, measured on four machines, within 1.1 % (tiled rooflines jump).
 """
 
 from __future__ import annotations
