@@ -36,7 +36,7 @@ def environment_key() -> str:
     """Hex digest of the versions that shape machine code."""
     import hashlib
 
-    digest = hashlib.sha256(f"{sys.version}".encode())
+    digest = hashlib.sha256(f"{sys.version} by signature".encode())  # entries named otherwise may hold another's code
     for name in ("numba", "numpy", "llvmlite"):
         digest.update(f"{name}={_version(name)}".encode())
     return digest.hexdigest()[:16]
@@ -154,6 +154,7 @@ def _look_for_blas_on_use(linalg: Any) -> None:
 
 def _adapt(caching: ModuleType) -> None:
     _tolerate_damage(caching)
+    _name_by_signature(caching)
     _separate_kernels(caching)
 
 
@@ -189,6 +190,24 @@ def _tolerate_damage(caching: ModuleType) -> None:
             raise OSError(f"damaged cache entry {name}") from error  # Numba treats OSError as a miss
 
     file_class._load_index, file_class._load_data = index_or_empty, data_or_missing
+
+
+def _name_by_signature(caching: ModuleType) -> None:
+    """Name the file of an entry by its signature, not by the next free number.
+
+    Two processes that compile a function for different arguments at the same time would take the same number, and one
+    would later run the other's code on its own arguments.
+    """
+    import hashlib
+
+    file_class = caching.IndexDataCacheFile
+
+    def save(self: Any, key: Any, data: Any) -> None:
+        name = self._data_name(int(hashlib.sha256(repr(key).encode()).hexdigest()[:15], 16))
+        self._save_data(name, data)
+        self._save_index({**self._load_index(), key: name})
+
+    file_class.save = save
 
 
 _PATCHES = {"numba.core.caching": _adapt, "numba.np.linalg": _look_for_blas_on_use}

@@ -120,3 +120,22 @@ def test_a_blas_is_looked_for_when_a_kernel_uses_one(tmp_path: Path) -> None:
         "print(added(ones), 'scipy.linalg' in sys.modules)\nprint(product(ones, np.ones((3, 2))).sum())"
     )
     assert python(code, tmp_path).split() == ["6.0", "False", "12.0"]
+
+
+def test_signatures_compiled_at_the_same_time_do_not_share_a_file(tmp_path: Path) -> None:
+    """Each of two processes saves an entry before it sees the other's; the last index may know one of them only."""
+    code = """
+import archsim, pathlib
+from numba.core.caching import IndexDataCacheFile
+folder = "."
+one, two, third = (IndexDataCacheFile(folder, "f", "stamp") for _ in range(3))
+seen = {}
+one._load_index = two._load_index = lambda: dict(seen)
+one.save("int64", "code for integers")
+two.save("float64", "code for floats")
+print(len(list(pathlib.Path(folder).glob("*.nbc"))), third.load("int64"), third.load("float64"), sep="|")
+"""
+    files, integers, floats = python(code, tmp_path).split("|")
+    assert files == "2"
+    assert integers in ("None", "code for integers")
+    assert floats == "code for floats"
