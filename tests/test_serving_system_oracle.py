@@ -49,7 +49,7 @@ def test_prompts_cost_no_less_beside_decodes() -> None:
     served = SystemOracle(archsim.load_system("hgx-h100"), archsim.load_model("llama2-70b"))
     launch = served.system.units["gpu"].launch  # type: ignore[union-attr]
     launches_s = launch.prefill_layer_overhead * served.model.layers
-    fixed_s = served.host(beside_decodes=False).seconds
+    fixed_s = served.host.seconds
     long, short = launch.captured_prompt_tokens + 1, launch.captured_prompt_tokens
     alone = served.iteration([(long, 0)], [])
     assert alone.seconds == pytest.approx(launches_s + fixed_s)

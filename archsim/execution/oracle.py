@@ -57,7 +57,6 @@ class LatencyOracle:
         self._beside: dict[tuple[int, int, int], Work] = {}
         self._dense: dict[int, Work] = {}
         self._prompt: dict[tuple[int, int], Work] = {}
-        self._host: dict[bool, Work] = {}
         self.busy_s: dict[tuple[str | int, ...], dict[str, float]] = {}  # by simulated point, see `unit_times`
         self.usd_per_hour: float | None = None
         check_fits(system, model, 1, 1, 1)
@@ -100,12 +99,10 @@ class LatencyOracle:
             new = sum(tokens for tokens, _ in prefill_tokens)
             shared, both = self.dense(count) if count else Work(0.0, 0.0), self.dense(new + count)
             parts = [self.prompt(tokens, before) for tokens, before in prefill_tokens]
-            parts.append(self.host(beside_decodes=count > 0))
-            if count:
-                parts.append(self.beside(count, sum(decode_contexts) / count, new))
+            parts.append(self.beside(count, sum(decode_contexts) / count, new) if count else self.host)
             seconds += max(0.0, both.seconds - shared.seconds) + sum(part.seconds for part in parts)
             joules += max(0.0, both.joules - shared.joules) + sum(part.joules for part in parts)
-            seconds = max(seconds, self.host(beside_decodes=False).seconds + self.launches_s(new + count))
+            seconds = max(seconds, self.host.seconds + self.launches_s(new + count))
         return Work(seconds, joules)
 
     def decode(self, count: int, context: float) -> Work:
@@ -176,13 +173,11 @@ class LatencyOracle:
             self.busy_s["prompt", *key] = busy_seconds(step, only=_ATTENTION)
         return self._prompt[key]
 
-    def host(self, *, beside_decodes: bool) -> Work:
-        """The framework's work on an iteration with prompts, or what they add to that on a decode step: nothing."""
-        if beside_decodes not in self._host:
-            alone = _part(simulate_pass(self._costing, self.model, "decode", 1, 1, 1, logits=False), only=HOST)
-            self._host[beside_decodes] = Work(0.0, 0.0) if beside_decodes else alone
-            self.busy_s["host", int(beside_decodes)] = {HOST_UNIT: self._host[beside_decodes].seconds}
-        return self._host[beside_decodes]
+    @cached_property
+    def host(self) -> Work:
+        """The framework's work on an iteration of prompts alone; a decode step contains its own."""
+        step = simulate_pass(self._costing, self.model, "decode", 1, 1, 1, logits=False)
+        return _part(step, only=HOST)
 
     def launches_s(self, tokens: int) -> float:
         """Host time of launching an iteration of `tokens` tokens, some of them of prompts."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from archsim.execution.oracle import CONTEXT_GRID, PROMPT_GRID, LatencyOracle, rounded_tokens
+from archsim.execution.oracle import CONTEXT_GRID, HOST_UNIT, PROMPT_GRID, LatencyOracle, rounded_tokens
 
 Busy = dict[str, float]  # seconds by unit
 
@@ -35,9 +35,7 @@ class UnitTimes:
                 _add(found, self.dense(count), -1.0)
         for tokens, before in prefill_tokens:
             _add(found, self.prompt(tokens, before))
-        _add(found, self.host(beside_decodes=count > 0))
-        if count:
-            _add(found, self.beside(count, mean, new))
+        _add(found, self.beside(count, mean, new) if count else self.host())
         return found
 
     def decode(self, count: int, context: float) -> Busy:
@@ -69,10 +67,9 @@ class UnitTimes:
         self._oracle.prompt(tokens, before)
         return dict(self._oracle.busy_s["prompt", rounded_tokens(tokens), -(-before // PROMPT_GRID) * PROMPT_GRID])
 
-    def host(self, *, beside_decodes: bool) -> Busy:
-        """Of the framework's work on prompts."""
-        self._oracle.host(beside_decodes=beside_decodes)
-        return dict(self._oracle.busy_s["host", int(beside_decodes)])
+    def host(self) -> Busy:
+        """Of the framework's work on an iteration of prompts alone."""
+        return {HOST_UNIT: self._oracle.host.seconds}
 
     def _between(self, head: tuple[str | int, ...], context: float, tail: tuple[int, ...]) -> Busy:
         below = int(context // CONTEXT_GRID)

@@ -10,14 +10,12 @@ from numpy.typing import NDArray
 from archsim.serving.oracle import AffineOracle, LatencyOracle, StepTables, TabulatedOracle
 from archsim.serving.oracle_kernels import AFFINE, ASK, TABLES, OracleArrays
 
-_AXES = {
-    "batch": 0, "context": 1, "dense": 2, "chunk": 3, "before": 4, "host_s": 5,
-    "shared_new": 6, "shared_batch": 7,
-}  # fmt: skip
+_AXES = {"batch": 0, "context": 1, "dense": 2, "chunk": 3, "before": 4, "shared_new": 5, "shared_batch": 6}
 _SHAPES = {
     "batch": (0,), "context": (1,), "step_s": (0, 1), "step_j": (0, 1), "dense": (2,), "dense_s": (2,), "dense_j": (2,),
-    "chunk": (3,), "before": (4,), "prompt_s": (3, 4), "prompt_j": (3, 4), "host_s": (5,), "host_j": (5,),
-    "shared_new": (6,), "shared_batch": (7,), "shared_s": (6, 7, 1), "shared_j": (6, 7, 1),
+    "chunk": (3,), "before": (4,), "prompt_s": (3, 4), "prompt_j": (3, 4), "host_s": (), "host_j": (),
+    "launches_s": (), "captured_tokens": (), "shared_new": (5,), "shared_batch": (6,), "shared_s": (5, 6, 1),
+    "shared_j": (5, 6, 1),
 }  # fmt: skip
 
 
@@ -75,6 +73,6 @@ def _stack(tables: Sequence[StepTables | None], name: str, sizes: NDArray[np.int
     for m, table in enumerate(tables):
         if table is not None:
             values = np.asarray(getattr(table, name), dtype=np.float64)
-            inner: tuple[slice, ...] = tuple(slice(0, length) for length in values.shape)
-            stacked[m][inner] = values
+            place: tuple[int | slice, ...] = (m, *(slice(0, length) for length in values.shape))
+            stacked[place] = values
     return stacked

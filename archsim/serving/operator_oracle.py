@@ -106,7 +106,7 @@ class OperatorOracle:
         alone = StepTables(
             batch, context, step_s, np.zeros_like(step_s), rows, self._sum("tokens", rows), np.zeros(len(rows)),
             prefill.axes[0], prefill.axes[1], self.layers * prefill.values, np.zeros_like(prefill.values),
-            np.array([sampled[0], 0.0]), np.zeros(2),
+            float(sampled[0]), 0.0,
         )  # fmt: skip
         return self._with_shared(alone, steps) if "mixed" in self.attention else alone
 

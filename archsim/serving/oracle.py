@@ -149,9 +149,9 @@ class StepTables:
     batch (N,), context (C,), step_s (N, C)      a decode step by batch and mean context
     dense (D,), dense_s (D,)                     every operator but attention, by tokens in the iteration
     chunk (P,), before (B,), prompt_s (P, B)     attention of a prompt chunk after so many cached tokens
-    host_s (2,) or (4,)                          the host's work on prompts alone, what it adds beside decodes; launches
-                                                 that an iteration with prompts waits for if its kernels take less,
-                                                 tokens up to which it has none (captured graphs)
+    host_s                                       the host's work on prompts alone; a decode step has its own
+    launches_s, captured_tokens                  what an iteration with prompts takes at least, beside that work;
+                                                 tokens up to which it has no such least time (captured graphs)
     shared_new (T,), shared_batch (M,), shared_s (T, M, C)
                                                  what attention of decodes takes more beside so many prompt tokens;
                                                  empty: nothing
@@ -169,8 +169,10 @@ class StepTables:
     before: Rows
     prompt_s: Rows
     prompt_j: Rows
-    host_s: Rows
-    host_j: Rows
+    host_s: float
+    host_j: float
+    launches_s: float = 0.0
+    captured_tokens: float = 0.0
     shared_new: Rows = field(default_factory=lambda: np.zeros(0))
     shared_batch: Rows = field(default_factory=lambda: np.zeros(0))
     shared_s: Rows = field(default_factory=lambda: np.zeros((0, 0, 0)))

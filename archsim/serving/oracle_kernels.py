@@ -20,15 +20,15 @@ class OracleArrays(NamedTuple):
     kind (M,)             AFFINE, TABLES or ASK
     rows (M, 3, R, 6)     seconds, per phase; the last row whose FROM is at most the decodes of the iteration counts
     joules (M, 3, R, 6)   the same for energy
-    sizes (M, 8)          used lengths of batch, context, dense, chunk and before grids, of host and the shared grids
+    sizes (M, 7)          used lengths of batch, context, dense, chunk, before and the two shared grids
     batch (M, N), context (M, C), step_s, step_j (M, N, C)    decode step by batch and mean context
     dense (M, D), dense_s, dense_j (M, D)                     everything but attention, by rows of the batch
     chunk (M, P), before (M, B), prompt_s, prompt_j (M, P, B) attention of a prompt chunk after cached tokens
-    host_s (M, 4), host_j (M, 2)                              the host's work on prompts alone; what it adds to decodes;
-                                                              its launches beyond so many tokens
+    host_s, host_j (M,)                                       the host's work on an iteration of prompts alone
+    launches_s, captured_tokens (M,)                          its launches in one with prompts, beyond so many tokens
     shared_new (M, T), shared_batch (M, N), shared_s, shared_j (M, T, N, C)    what attention of decodes takes more in
                                                               one launch with so many prompt tokens
-    step_w (M, 3, N, C), dense_w (M, 3, D), prompt_w (M, 3, P, B), host_w (M, 3, 2), shared_w (M, T, N, C)
+    step_w (M, 3, N, C), dense_w (M, 3, D), prompt_w (M, 3, P, B), host_w (M, 3), shared_w (M, T, N, C)
                                                               how often each point counted, by phase; M = 0: not counted
     adapter_w (M, 3)                                          seconds that adapters added
     """
@@ -50,6 +50,8 @@ class OracleArrays(NamedTuple):
     prompt_j: NDArray[np.float64]
     host_s: NDArray[np.float64]
     host_j: NDArray[np.float64]
+    launches_s: NDArray[np.float64]
+    captured_tokens: NDArray[np.float64]
     shared_new: NDArray[np.float64]
     shared_batch: NDArray[np.float64]
     shared_s: NDArray[np.float64]
@@ -127,19 +129,19 @@ def prompt_attention(o: OracleArrays, m: Int, tokens: Int, before: Int) -> tuple
 @kernel
 def beside(o: OracleArrays, m: Int, shared: NDArray[np.float64], decodes: Int, context: float, new: Int) -> Int:
     """What attention of `decodes` requests takes more in one launch with `new` prompt tokens."""
-    if o.sizes[m, 6] == 0:
+    if o.sizes[m, 5] == 0:
         return 0.0
-    t, share = segment(o.shared_new[m], o.sizes[m, 6], new)
-    low = plane(o.shared_batch[m], o.context[m], shared[t], o.sizes[m, 7], o.sizes[m, 1], decodes, context)
+    t, share = segment(o.shared_new[m], o.sizes[m, 5], new)
+    low = plane(o.shared_batch[m], o.context[m], shared[t], o.sizes[m, 6], o.sizes[m, 1], decodes, context)
     if share == 0.0:
         return low
-    high = plane(o.shared_batch[m], o.context[m], shared[t + 1], o.sizes[m, 7], o.sizes[m, 1], decodes, context)
+    high = plane(o.shared_batch[m], o.context[m], shared[t + 1], o.sizes[m, 6], o.sizes[m, 1], decodes, context)
     return low + share * (high - low)
 
 
 @kernel
 def tabulated(
-    o: OracleArrays, m: Int, step: NDArray[np.float64], dense: NDArray[np.float64], host: NDArray[np.float64],
+    o: OracleArrays, m: Int, step: NDArray[np.float64], dense: NDArray[np.float64], host: Int,
     shared_launch: NDArray[np.float64], decodes: Int, contexts: Int, new: Int, prompt: Int,
 ) -> Int:  # fmt: skip
     """A decode step, the growth of the dense operators by the prompt tokens, the prompts' attention and host work."""
@@ -149,11 +151,7 @@ def tabulated(
     if new > 0:
         shared = line(o.dense[m], dense, o.sizes[m, 2], decodes) if decodes > 0 else 0.0
         value += max(0.0, line(o.dense[m], dense, o.sizes[m, 2], new + decodes) - shared) + prompt
-        value += host[1] if decodes > 0 else host[0]
-        if decodes > 0:
-            value += beside(o, m, shared_launch, decodes, contexts / decodes, new)
-        if host.size > 2 and new + decodes > host[3]:
-            value = max(value, host[0] + host[2])
+        value += beside(o, m, shared_launch, decodes, contexts / decodes, new) if decodes > 0 else host
     return value
 
 
@@ -164,7 +162,10 @@ def iteration_s(
     """Seconds of one iteration on machine m."""
     if o.kind[m] == AFFINE:
         return affine(o.rows[m], prefills, decodes, new, twice_pairs, contexts)
-    return tabulated(o, m, o.step_s[m], o.dense_s[m], o.host_s[m], o.shared_s[m], decodes, contexts, new, prompt_s)
+    seconds = tabulated(o, m, o.step_s[m], o.dense_s[m], o.host_s[m], o.shared_s[m], decodes, contexts, new, prompt_s)
+    if new > 0 and o.launches_s[m] > 0.0 and new + decodes > o.captured_tokens[m]:
+        seconds = max(seconds, o.host_s[m] + o.launches_s[m])
+    return seconds
 
 
 @hot_entry

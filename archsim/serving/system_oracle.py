@@ -81,17 +81,16 @@ class SystemOracle(LatencyOracle):
         step_s, step_j = _table([[self.decode(n, c) for c in contexts] for n in batches])
         dense_s, dense_j = _table([[self.dense(n) for n in rows]])
         prompt_s, prompt_j = _table([[self.prompt(n, before) for before in befores] for n in chunks])
-        host_s, host_j = _table([[self.host(beside_decodes=False), self.host(beside_decodes=True)]])
         grids = (np.array(grid, dtype=np.float64) for grid in (batches, contexts, rows, chunks, befores))
         batch, context, dense, chunk, before = grids
         return StepTables(
             batch, context, step_s, step_j, dense, dense_s[0], dense_j[0], chunk, before, prompt_s, prompt_j,
-            np.append(host_s[0], self._launches()), host_j[0],
+            *self.host, *self._launches(),
             *(self._shared_launches(batches[-1], contexts) if self.one_launch else ()),
         )  # fmt: skip
 
     def _launches(self) -> tuple[float, float]:
-        """The last two entries of `StepTables.host_s`."""
+        """`launches_s` and `captured_tokens` of `StepTables`."""
         unit = self.system.units[self.system.mapping.main]
         captured = unit.launch.captured_prompt_tokens if unit.type == "gpu" else 0
         return self.launches_s(captured + 1), float(captured)

@@ -72,10 +72,11 @@ def _count_prompts(s: State, o: OracleArrays, m: Int, slot: Int, contexts: Int, 
                 o.prompt_w[m, phase], o.chunk[m], o.before[m], o.sizes[m, 3], o.sizes[m, 4], s.new[slot, place],
                 r["processed"], amount,
             )  # fmt: skip
-    o.host_w[m, phase, 1 if decodes > 0 else 0] += amount
-    if decodes > 0 and o.sizes[m, 6] > 0:
-        t, share = segment(o.shared_new[m], o.sizes[m, 6], new)
-        nx, ny, context = o.sizes[m, 7], o.sizes[m, 1], contexts / decodes
+    if decodes == 0:
+        o.host_w[m, phase] += amount
+    elif o.sizes[m, 5] > 0:
+        t, share = segment(o.shared_new[m], o.sizes[m, 5], new)
+        nx, ny, context = o.sizes[m, 6], o.sizes[m, 1], contexts / decodes
         spread(
             o.shared_w[m, t], o.shared_batch[m], o.context[m], nx, ny, decodes, context, amount * (1.0 - share)
         )  # fmt: skip

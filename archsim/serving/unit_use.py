@@ -63,8 +63,7 @@ def _points(o: OracleArrays, m: int, phase: int, times: UnitTimes) -> Iterator[t
         yield times.dense(int(o.dense[m, i])), weight
     for (i, j), weight in _counted(o.prompt_w[m, phase]):
         yield times.prompt(int(o.chunk[m, i]), int(o.before[m, j])), weight
-    for (i,), weight in _counted(o.host_w[m, phase]):
-        yield times.host(beside_decodes=i == 1), weight
+    yield times.host(), float(o.host_w[m, phase])
     if phase == MIXED:
         for (t, i, j), weight in _counted(o.shared_w[m]):
             new, count, context = o.shared_new[m, t], o.shared_batch[m, i], o.context[m, j]

@@ -47,7 +47,8 @@ def to_seconds(dialect: Dialect) -> Callable[[str], str]:
     def since_first(text: str) -> str:
         try:
             when = datetime.fromisoformat(text.strip())
-            first.append(when)
+            if not first:
+                first.append(when)
             return repr((when - first[0]).total_seconds())
         except (ValueError, TypeError):
             return text
