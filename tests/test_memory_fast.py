@@ -109,6 +109,23 @@ def test_random_streams_and_controllers(part: int) -> None:
         both(setup, stream, requests=requests, trace=seed % 5 == 0, chunk=chunk)
 
 
+@pytest.mark.parametrize("preceding", ["ACT", "PRE"])
+def test_a_standard_in_which_row_commands_hold_back_columns_of_other_banks(preceding: str) -> None:
+    """No JEDEC standard has such a row, a user's may: the next read found before the command is not the next then."""
+    device = load("memory", "hbm3-6400")
+    row = device.standard.constraints["column"][0].model_copy(
+        update={"level": "pseudochannel", "preceding": (preceding,), "following": ("RD", "RDA"), "expression": "WL"}
+    )
+    constraints = {**device.standard.constraints, "own": (row,)}
+    held = device.model_copy(
+        update={"standard": device.standard.model_copy(update={"constraints": constraints}), "name": "held back"}
+    )
+    setup = prepare(held, Controller(wrap_addresses=True))
+    target = Target(setup.geometry, resolve_layout("RoBaRaCoCh", setup.geometry))
+    for parameters in ({"K": 1024}, {"K": 256, "S": 8}):
+        both(setup, make_stream("gemv", target, {"N": 4000, "S": 16, "obase": 1 << 22, **parameters}), requests=True)
+
+
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("channels", [2, 3, 4])
 def test_channels_that_never_wait_for_each_other_are_simulated_apart(device: str, channels: int) -> None:

@@ -95,6 +95,8 @@ def list_add(s: Array, o: int, d: int, c: int, b: int, m: int) -> None:
     ready = s[b + 1 + c]  # F_ACT, F_PRE
     if c == 0:
         ready = ready_at(s, b, d, m)
+        if m & lay.M_DUAL and ready <= s[o + lay.H_HIT_T]:
+            s[o + lay.H_HIT_T] = -1
     if c == 2 and s[b + lay.B_ACTIVE] > 0 and m & lay.M_CLOSED == 0:
         ready = lay.INF  # guarded until the activated request is served: `remove_active` puts the real time
     p = b + lay.B_POS + 3 * d + c
@@ -141,6 +143,8 @@ def rescan(s: Array, o: int, b: int, d: int, before: int, m: int) -> None:
     row = s[b + lay.B_ROW]
     if s[e + lay.B_HIT] != lay.NO_KEY:
         s[e + lay.B_HIT] = lay.NO_KEY
+        if m & lay.M_DUAL:
+            s[o + lay.H_HIT_T] = -1
         list_remove(s, o, d, 0, b)
     if s[e + lay.B_MISS] != lay.NO_KEY:
         s[e + lay.B_MISS] = lay.NO_KEY
@@ -300,6 +304,7 @@ def rebuild_lists(s: Array, o: int, m: int) -> None:
             if s[b + lay.B_LIST + 4 * (d & 1) + lay.B_HEAD] >= 0:
                 rescan(s, o, b, d & 1, lay.CLOSED, m)
     s[o + lay.H_ACTIVE_MIN], s[o + lay.H_STOP] = lay.INF, 0
+    s[o + lay.H_HIT_T] = s[o + lay.H_ACTIVE_AT] = -1
     for k in range(s[o + lay.H_ACTIVE_N]):
         e = (s[o + lay.H_ACTIVE] + 2 * k) & lay.AT
         i = s[e] & lay.AT

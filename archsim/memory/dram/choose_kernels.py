@@ -18,6 +18,50 @@ Array = NDArray[np.int64]
 
 
 @inner
+def soonest_hit(s: Array, o: int, d: int, soonest: int, m: int) -> tuple[int, int, int]:
+    """The first tick from `soonest` on at which a hit can issue; key and bank of the oldest that can."""
+    q, odd = d * lay.D_LISTS, (m & lay.M_HALF) >> 1
+    e, field = o + lay.LISTS + q * lay.LIST_SIZE, lay.B_LIST + 4 * d + lay.B_HIT
+    tick, key, b = lay.INF, lay.NO_KEY, o
+    for k in range(s[o + lay.H_LIST_N + q]):
+        at = (e + k) & lay.AT
+        if s[at] <= tick:
+            bank = s[at + lay.L_BANK] & lay.AT
+            ready = ready_at(s, bank, d, m)
+            s[at] = ready
+            ready = max(soonest, ready) | odd
+            if ready < tick or (ready == tick and s[bank + field] < key):
+                tick, key, b = ready, s[bank + field], bank
+    return tick, key, b
+
+
+@inner
+def next_column(s: Array, o: int, d: int, soonest: int, m: int) -> int:
+    """`soonest_hit`, remembered in H_HIT_T, H_HIT_KEY, H_HIT_BANK and as bound of the list."""
+    tick, s[o + lay.H_HIT_KEY], s[o + lay.H_HIT_BANK] = soonest_hit(s, o, d, soonest, m)
+    s[o + lay.H_LIST_MIN + d * lay.D_LISTS] = s[o + lay.H_HIT_T] = tick
+    return int(tick)
+
+
+@inner
+def soonest_active(s: Array, o: int, soonest: int, m: int) -> int:
+    """The first tick from `soonest` on at which an activated request can issue; its position: H_ACTIVE_AT."""
+    a, odd = s[o + lay.H_ACTIVE] & lay.AT, (m & lay.M_HALF) >> 1
+    tick, best, arrival = lay.INF, -1, lay.INF
+    for k in range(s[o + lay.H_ACTIVE_N]):
+        at = (a + 2 * k) & lay.AT
+        if s[at + 1] <= tick:
+            i = s[at] & lay.AT
+            ready = ready_at(s, s[i + lay.S_BANK] & lay.AT, s[i + lay.S_KIND] & 1, m)
+            s[at + 1] = ready
+            ready = max(soonest, ready) | odd
+            if ready < tick or (ready == tick and s[i + lay.S_ARRIVAL] < arrival):
+                tick, best, arrival = ready, k, s[i + lay.S_ARRIVAL]
+    s[o + lay.H_ACTIVE_MIN], s[o + lay.H_ACTIVE_AT] = tick, best
+    return int(tick)
+
+
+@inner
 def oldest_hit(s: Array, o: int, d: int, t: int, m: int) -> int:
     """Key of the oldest request that hits and may issue at `t`, or NO_KEY; sets the list's lower bound."""
     q = d * lay.D_LISTS
@@ -136,7 +180,7 @@ def _pick(s: Array, o: int, t: int, what: int, hits: bool, known: bool, m: int) 
     d = s[o + lay.H_MODE] & 1
     best, best_class, bound = lay.NO_KEY, 0, -1
     if what & 1 and hits:
-        best = oldest_hit(s, o, d, t, m)
+        best = s[o + lay.H_HIT_KEY] if known and m & lay.M_DUAL else oldest_hit(s, o, d, t, m)
     if what & 2:
         opens = what & 4 == 0
         if m & lay.M_SPLIT:
@@ -194,7 +238,7 @@ def pick_active(s: Array, o: int, t: int, what: int, m: int) -> int:
         low = min(low, ready)
         if ready <= t and s[i + lay.S_ARRIVAL] < best_arrival:
             best, best_arrival = k, s[i + lay.S_ARRIVAL]
-    s[o + lay.H_ACTIVE_MIN] = low
+    s[o + lay.H_ACTIVE_MIN], s[o + lay.H_ACTIVE_AT] = low, -1
     return best
 
 
@@ -261,6 +305,7 @@ def choose(s: Array, o: int, t: int, what: int, m: int) -> int:
     if mode_changes(s, o):
         s[o + lay.H_MODE] = 1 - s[o + lay.H_MODE]
         s[o + lay.H_FLIPS] += 1
+        s[o + lay.H_HIT_T] = -1
     d = s[o + lay.H_MODE] & 1
     hits = s[o + lay.H_LIST_MIN + d * lay.D_LISTS] <= t and class_bound(s, o, d, m) <= t
     return int(_pick(s, o, t, what, hits, False, m))
@@ -271,7 +316,7 @@ def choose_due(s: Array, o: int, t: int, what: int, m: int) -> int:
     """`choose` at a tick for which it is known what may issue."""
     column = s[o + lay.H_DUE_COLUMN]
     if what & 1 and column & 1:
-        k = pick_active(s, o, t, what, m)
+        k = s[o + lay.H_ACTIVE_AT] if m & lay.M_DUAL else pick_active(s, o, t, what, m)
         if k >= 0:
             return k * 4 + 1
     return _pick(s, o, t, what, column & 2 != 0, True, m)

@@ -7,7 +7,15 @@ from numpy.typing import NDArray
 
 from archsim.memory.dram import layout_kernels as lay
 from archsim.memory.dram.bank_kernels import class_bound, ready_at, row_wake
-from archsim.memory.dram.choose_kernels import choose, choose_due, front_command, front_ready, mode_changes
+from archsim.memory.dram.choose_kernels import (
+    choose,
+    choose_due,
+    front_command,
+    front_ready,
+    mode_changes,
+    next_column,
+    soonest_active,
+)
 from archsim.memory.dram.issue_kernels import execute
 from archsim.memory.tables.jit_kernels import inner, outlined
 
@@ -239,8 +247,21 @@ def settle(s: Array, o: int, t: int, m: int) -> None:
             if not known:
                 soon = t + 1
         d = s[o + lay.H_MODE] & 1
-        hits = max(s[o + lay.H_LIST_MIN + d * lay.D_LISTS], class_bound(s, o, d, m), t + 1) | odd
         rows = row_wake(s, o, d, t + 1, m)
+        exact = m & lay.M_DUAL != 0 and s[o + lay.H_HIT_T] > t
+        if exact:
+            hits = s[o + lay.H_HIT_T]
+        else:
+            hits = max(s[o + lay.H_LIST_MIN + d * lay.D_LISTS], class_bound(s, o, d, m), t + 1) | odd
+        if known and m & lay.M_DUAL:  # with one slot for all, the look's own search costs less
+            first = min(soon, rows, s[o + lay.H_NEXT_REF])
+            found = s[o + lay.H_ACTIVE_AT] >= 0 and s[o + lay.H_ACTIVE_MIN] > t
+            if not found and active <= min(first, hits):
+                active, found = soonest_active(s, o, t + 1, m), True
+            if not exact and hits <= min(first, active):
+                hits = next_column(s, o, d, t + 1, m)
+                if not found and active <= min(first, hits):
+                    active = soonest_active(s, o, t + 1, m)
     s[o + lay.H_STOP] = min(active, rows, s[o + lay.H_NEXT_REF])
     w = min(hits, soon, s[o + lay.H_STOP])
     s[o + lay.H_DUE_COLUMN] = (active <= w) + 2 * (hits <= w)
@@ -259,5 +280,6 @@ def _switch(s: Array, o: int, t: int, before: int, m: int) -> bool:
     if reached and s[o + lay.H_NEXT_REF] > t + 1 and m & lay.M_CLOSED == 0:
         s[o + lay.H_MODE] = 1 - s[o + lay.H_MODE]
         s[o + lay.H_FLIPS] += 1
+        s[o + lay.H_HIT_T] = -1
         return True
     return False

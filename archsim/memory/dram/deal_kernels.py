@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.memory.dram import layout_kernels as lay
-from archsim.memory.dram.bank_kernels import apply_constraints, next_hit, ready_at, unlink, waits_for_hits
+from archsim.memory.dram.bank_kernels import apply_constraints, next_hit, unlink, waits_for_hits
+from archsim.memory.dram.choose_kernels import soonest_hit
 from archsim.memory.dram.enter_kernels import behind, enter, may_forward
 from archsim.memory.dram.issue_kernels import count_first, finish_read
 from archsim.memory.dram.streak_kernels import others
@@ -33,7 +34,6 @@ def _steady(s: Array, o: int, m: int) -> bool:
 @inner
 def _hit(s: Array, o: int, until: int, m: int) -> bool:
     """Issue the next hit of a channel if it is due by `until`. False: the general path must look at tick H_WAKE."""
-    odd = (m & lay.M_HALF) >> 1
     soonest = s[o + lay.H_CLOCK] + 1
     if soonest == 0:
         soonest = s[o + lay.H_WAKE]
@@ -42,16 +42,7 @@ def _hit(s: Array, o: int, until: int, m: int) -> bool:
         stop = s[o + lay.H_STOP] = others(s, o, 0, m)
     if m & lay.M_SPLIT:
         stop = min(stop, s[o + lay.H_WCK])
-    tick, b, key = lay.INF, o, lay.NO_KEY
-    for k in range(s[o + lay.H_LIST_N]):
-        at = (o + lay.LISTS + k) & lay.AT
-        if s[at] <= tick:
-            bank = s[at + lay.L_BANK] & lay.AT
-            ready = ready_at(s, bank, lay.F_RD, m)
-            s[at] = ready
-            ready = max(soonest, ready) | odd
-            if ready < tick or (ready == tick and s[bank + lay.B_LIST + lay.B_HIT] < key):
-                tick, b, key = ready, bank, s[bank + lay.B_LIST + lay.B_HIT]
+    tick, key, b = soonest_hit(s, o, 0, soonest, m)
     s[o + lay.H_LIST_MIN] = tick
     due = max(soonest, min(tick, stop))
     if due > until or tick >= stop:
@@ -69,6 +60,8 @@ def _hit(s: Array, o: int, until: int, m: int) -> bool:
     s[i + lay.S_NEXT], s[o + lay.H_FREE] = s[o + lay.H_FREE], i
     finish_read(s, o, s[i + lay.S_KEY] >> lay.SLOT_BITS, s[i + lay.S_ARRIVAL], tick + s[lay.G_RLAT], m)
     s[o + lay.H_CLOCK] = tick
+    if m & lay.M_DUAL:
+        s[o + lay.H_HIT_T] = s[o + lay.H_ACTIVE_AT] = -1
     return True
 
 

@@ -77,7 +77,7 @@ def _scatter(s: Array, o: int, order: int, head: int, tail: int, m: int) -> None
     """Make up the candidate list of hits again, in order of age: then the next `_gather` has little to move."""
     for k in range(s[o + lay.H_LIST_N]):
         s[(s[(o + lay.LISTS + lay.L_BANK + k) & lay.AT] & lay.AT) + lay.B_POS] = -1
-    s[o + lay.H_LIST_N], s[o + lay.H_LIST_MIN] = 0, lay.INF
+    s[o + lay.H_LIST_N], s[o + lay.H_LIST_MIN], s[o + lay.H_HIT_T], s[o + lay.H_ACTIVE_AT] = 0, lay.INF, -1, -1
     for k in range(head, tail):
         list_add(s, o, 0, 0, s[(order + k) & lay.AT] & lay.AT, m)
 

@@ -89,9 +89,30 @@ def _finish_write(s: Array, i: int, arrival: int, t: int, m: int) -> None:
 
 
 @inner
+def _later_precharge(s: Array, o: int, b: int, d: int) -> None:
+    """A hit has issued to bank `b`: if a request waits there for another row, it can be closed only later."""
+    at = s[b + lay.B_POS + 3 * d + 2]
+    if at < 0:
+        return
+    q = list_of(s, d, 2, b)
+    e = (o + lay.LISTS + q * lay.LIST_SIZE) & lay.AT
+    before, ready = s[(e + at) & lay.AT], s[b + lay.F_PRE]
+    if before >= ready:
+        return
+    s[(e + at) & lay.AT] = ready
+    if before <= s[o + lay.H_LIST_MIN + q]:
+        low = lay.INF
+        for k in range(s[o + lay.H_LIST_N + q]):
+            low = min(low, s[(e + k) & lay.AT])
+        s[o + lay.H_LIST_MIN + q] = low
+
+
+@inner
 def column_done(s: Array, o: int, b: int, i: int, t: int, active: int, close: bool, m: int) -> None:
     """RD or WR of slot `i` has issued: it leaves the active list (position `active`) or its buffer (-1)."""
     d = s[i + lay.S_KIND] & 1
+    if m & lay.M_DUAL:
+        s[o + lay.H_HIT_T] = s[o + lay.H_ACTIVE_AT] = -1
     if m & lay.M_SPLIT:
         s[o + lay.H_WCK] = max(s[o + lay.H_WCK], t + s[lay.G_WCK_RD + d])
     if active >= 0:
@@ -101,6 +122,8 @@ def column_done(s: Array, o: int, b: int, i: int, t: int, active: int, close: bo
         unlink(s, o, b, d, i)
         if not close:
             next_hit(s, o, b, d, after)
+            if m & lay.M_DUAL:
+                _later_precharge(s, o, b, d)
         if m & lay.M_ROWHIT:
             _look_again(s, o, d)
     arrival, number = s[i + lay.S_ARRIVAL], s[i + lay.S_KEY] >> lay.SLOT_BITS
@@ -180,6 +203,8 @@ def add_active(s: Array, o: int, b: int, i: int, m: int) -> None:
     s[e] = i
     s[e + 1] = ready
     s[o + lay.H_ACTIVE_N] = n + 1
+    if m & lay.M_DUAL and ready <= s[o + lay.H_ACTIVE_MIN]:
+        s[o + lay.H_ACTIVE_AT] = -1
     s[o + lay.H_ACTIVE_MIN] = min(s[o + lay.H_ACTIVE_MIN], ready)
     s[b + lay.B_ACTIVE] += 1
     s[o + lay.H_GUARD + (s[b + lay.B_N1] & lay.AT)] += 1

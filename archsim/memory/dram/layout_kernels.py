@@ -73,6 +73,9 @@ H_LIST_N, H_LIST_MIN = 128, 176  # (N_LISTS) length, and a bound below which not
 # what may issue at H_WAKE: number of entries of H_DUE (-1: not known), 1 active list + 2 hits, list numbers
 H_DUE_N, H_DUE_COLUMN, H_DUE_ROWS, H_DUE = 32, 33, 34, 224
 H_STOP = 35  # no command but RD or WR of a waiting hit can issue before this tick
+# The next hit: the tick at which it can issue, -1: not known; its key and bank. So too for the activated requests:
+# position of the one that can issue at H_ACTIVE_MIN, or -1. Kept where column commands have a slot of their own.
+H_HIT_T, H_HIT_KEY, H_HIT_BANK, H_ACTIVE_AT = 36, 37, 39, 40
 H_SIZE = 240
 
 # ---- nodes above the banks: NODE + 8 * index, 8 earliest ticks each

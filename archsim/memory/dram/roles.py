@@ -41,6 +41,14 @@ class EngineTables:
     names: tuple[str, ...]
     windows: int
 
+    @property
+    def columns_wait_for_columns(self) -> bool:
+        """Above the banks, do column commands wait for other column commands only?"""
+        others = [role for role in range(lay.N_COMMANDS) if role not in (lay.RD, lay.WR, lay.RDA, lay.WRA)]
+        rows = [row[1] for role in others for row in self.rows[role] if row[0] < 4]
+        extra = [row[2] for role in others for row in self.extra[role]]
+        return not {lay.F_RD, lay.F_WR} & {*rows, *extra}
+
 
 def assign_roles(standard: Standard, device: CompiledDevice) -> dict[int, str]:
     """Role -> command name. Raises ConfigError where a needed role has no or several commands."""

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim.memory.dram import layout_kernels as lay
-from archsim.memory.dram.bank_kernels import apply_constraints, ready_at, row_wake
-from archsim.memory.dram.choose_kernels import mode_changes
+from archsim.memory.dram.bank_kernels import apply_constraints, row_wake
+from archsim.memory.dram.choose_kernels import mode_changes, next_column, soonest_hit
 from archsim.memory.dram.controller_kernels import settle
 from archsim.memory.dram.issue_kernels import column_done, count_first, record
 from archsim.memory.tables.jit_kernels import inner, outlined
@@ -65,9 +65,7 @@ def streak(s: Array, o: int, until: int, what: int, m: int) -> int:
     Returns the tick reached, as `_run` does; -1: settled, the general path goes on.
     """
     d = s[o + lay.H_MODE] & 1
-    odd = (m & lay.M_HALF) >> 1
     q = d * lay.D_LISTS
-    e, field = o + lay.LISTS + q * lay.LIST_SIZE, lay.B_LIST + 4 * d + lay.B_HIT
     soonest = s[o + lay.H_CLOCK] + 1
     if soonest == 0:
         soonest = s[o + lay.H_WAKE]
@@ -75,16 +73,13 @@ def streak(s: Array, o: int, until: int, what: int, m: int) -> int:
     while True:
         if m & lay.M_SPLIT:
             stop = min(stop, s[o + lay.H_WCK])
-        tick, b, key = lay.INF, o, lay.NO_KEY
-        for k in range(s[o + lay.H_LIST_N + q]):
-            at = (e + k) & lay.AT
-            if s[at] <= tick:
-                bank = s[at + lay.L_BANK] & lay.AT
-                ready = ready_at(s, bank, d, m)
-                s[at] = ready
-                ready = max(soonest, ready) | odd
-                if ready < tick or (ready == tick and s[bank + field] < key):
-                    tick, b, key = ready, bank, s[bank + field]
+        if m & lay.M_DUAL:
+            tick = s[o + lay.H_HIT_T]
+            if tick < soonest:
+                tick = next_column(s, o, d, soonest, m)
+            key, b = s[o + lay.H_HIT_KEY], s[o + lay.H_HIT_BANK] & lay.AT
+        else:
+            tick, key, b = soonest_hit(s, o, d, soonest, m)
         due = max(soonest, min(tick, stop))
         if due > until or tick >= stop or _last_of_mode(s, o, d) or (m & lay.M_TRACE and _trace_full(s)):
             s[o + lay.H_LIST_MIN + q], s[o + lay.H_CLOCK] = tick, -1
