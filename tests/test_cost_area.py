@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import pytest
 
+from archsim.cli.main import run
 from archsim.config import load_system
 from archsim.config.presets import preset_names
 from archsim.cost.area import machine_area, npu_parts
@@ -48,7 +47,6 @@ def test_compute_in_dram_is_its_share_of_the_dram_dies() -> None:
     assert pim.total_mm2("pim") == pytest.approx(0.105 * pim.total_mm2("dram"))
 
 
-def test_json() -> None:
-    command = [sys.executable, "-m", "archsim", "area", "cxl-pnm-1", "--json"]
-    found = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert json.loads(found.stdout)["schema"] == "archsim.area/1"
+def test_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["area", "cxl-pnm-1", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["schema"] == "archsim.area/1"

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
+from archsim.cli.main import run
 from archsim.config import load_model, load_system
 from archsim.cost.evaluation import evaluate
 from archsim.errors import UsageError
@@ -89,17 +88,13 @@ def test_parameters_scale_with_what_follows_from_them_and_stay_valid() -> None:
 
 
 @pytest.mark.parametrize("arguments", [["--range", "1.5"], ["--sobol", "10"], ["--parameter", "nothing"]])
-def test_bad_options_are_one_line(arguments: list[str]) -> None:
-    command = [sys.executable, "-m", "archsim", "sensitivity", "dgx-a100", "llama2-7b", "--batch", "1", *arguments]
-    found = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert found.returncode == 2
-    assert len(found.stderr.strip().splitlines()) == 1
+def test_bad_options_are_one_line(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["sensitivity", "dgx-a100", "llama2-7b", "--batch", "1", *arguments]) == 2
+    assert len(capsys.readouterr().err.strip().splitlines()) == 1
 
 
-def test_json_of_both_commands() -> None:
+def test_json_of_both_commands(capsys: pytest.CaptureFixture[str]) -> None:
     for command in (["sensitivity", "dgx-a100", "llama2-7b"], ["cost", "dgx-a100", "llama2-7b"]):
         options = ["--batch", "1", "--input-len", "64", "--output-len", "8", "--json"]
-        found = subprocess.run(
-            [sys.executable, "-m", "archsim", *command, *options], capture_output=True, text=True, check=True
-        )
-        assert json.loads(found.stdout)["schema"] in ("archsim.sensitivity/1", "archsim.cost/1")
+        assert run([*command, *options]) == 0
+        assert json.loads(capsys.readouterr().out)["schema"] in ("archsim.sensitivity/1", "archsim.cost/1")

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import itertools
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 
+from archsim.cli.main import run
 from archsim.config import load_model, load_system
 from archsim.errors import InfeasibleError, UsageError
 from archsim.execution.costing import Costing
@@ -250,10 +249,10 @@ def test_contradictions_and_what_does_not_fit_are_infeasible() -> None:
         plan("dgx-a100", "gpt3-175b", "decode", 512, 2048)
 
 
-def test_the_command_prints_one_document() -> None:
+def test_the_command_prints_one_document(capsys: pytest.CaptureFixture[str]) -> None:
     command = ["plan", "dgx-a100", "llama2-7b", "--batch", "4", "--pareto", "3", "--check", "--json"]
-    run = subprocess.run([sys.executable, "-m", "archsim", *command], capture_output=True, text=True, check=True)
-    document = json.loads(run.stdout)
+    assert run(command) == 0
+    document = json.loads(capsys.readouterr().out)
     assert document["checked_by_milp"] is True
     memory = [point["memory_bytes"] for point in document["pareto"]]
     times = [point["time_s"] for point in document["pareto"]]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from archsim.cli.main import run
 from archsim.config import load
 from archsim.config.schemas.link import Link
 from archsim.errors import ConfigError, UsageError
@@ -179,14 +178,10 @@ def test_published_curves_peaks_and_transfers_are_met() -> None:
         assert column.max_ape_pct < most_pct
 
 
-def test_the_command_prints_a_document_and_refuses_nonsense() -> None:
-    base = [sys.executable, "-m", "archsim", "network", "run"]
-    found = subprocess.run(
-        [*base, SMALL, "--read-fraction", "0.5", "--requests", "500", "--json"],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    assert json.loads(found.stdout)["schema"] == "archsim.network/1"
+def test_the_command_prints_a_document_and_refuses_nonsense(capsys: pytest.CaptureFixture[str]) -> None:
+    base = ["network", "run"]
+    assert run([*base, SMALL, "--read-fraction", "0.5", "--requests", "500", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["schema"] == "archsim.network/1"
     for wrong in (["nvlink3"], [SMALL, "--read-fraction", "2"], [SMALL, "--load", "fast"], ["cxl-69b"]):
-        bad = subprocess.run([*base, *wrong], capture_output=True, text=True, check=False)
-        assert bad.returncode == 2
-        assert len(bad.stderr.strip().splitlines()) == 1
+        assert run([*base, *wrong]) == 2
+        assert len(capsys.readouterr().err.strip().splitlines()) == 1

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
+from archsim.cli.main import run
 from archsim.config import load_model, load_system
 from archsim.config.loader import load
 from archsim.errors import UsageError
@@ -155,13 +154,12 @@ def test_placement_ranks_configurations_by_rate_per_device() -> None:
     assert found.gain == pytest.approx(apart / both)
 
 
-def test_the_commands_print_json_and_refuse_a_missing_limit() -> None:
-    command = [sys.executable, "-m", "archsim", "capacity", "hgx-a100", "llama2-7b", "--requests", "azure-conv-sample"]
-    missing = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert missing.returncode == 2
-    assert missing.stderr.count("\n") == 1
+def test_the_commands_print_json_and_refuse_a_missing_limit(capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["capacity", "hgx-a100", "llama2-7b", "--requests", "azure-conv-sample"]
+    assert run(command) == 2
+    assert capsys.readouterr().err.count("\n") == 1
     limits = ["--ttft", "1", "--seeds", "1", "--count", "30", "--json"]
-    run = subprocess.run([*command, *limits], capture_output=True, text=True, check=True)
-    (document,) = json.loads(run.stdout)
+    assert run([*command, *limits]) == 0
+    (document,) = json.loads(capsys.readouterr().out)
     assert document["rate_per_s"] > 0
     assert document["usd_per_million_output_tokens"] > 0
