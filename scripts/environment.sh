@@ -45,8 +45,8 @@ create_environment() {
     fi
 }
 
-install() { # install SPEC, e.g. install '.[test]'
-    python -m pip install --quiet --disable-pip-version-check --editable "$1"
+install() { # install SPEC, e.g. install '.[test]'; what is imported is compiled then, the rest never
+    python -m pip install --no-compile --quiet --disable-pip-version-check --editable "$1"
 }
 
 if [ -z "${VIRTUAL_ENV:-}" ]; then

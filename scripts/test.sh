@@ -6,5 +6,5 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 install '.[test]'
 ruff check .
 ruff format --check .
-mypy
-python -m pytest -n 2 "$@"
+mypy --num-workers 2
+python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder "$@"
