@@ -210,7 +210,25 @@ def _name_by_signature(caching: ModuleType) -> None:
     file_class.save = save
 
 
-_PATCHES = {"numba.core.caching": _adapt, "numba.np.linalg": _look_for_blas_on_use}
+def _compare_what_is_set(targetconfig: ModuleType) -> None:
+    """Compare the compiler's options by those that are set before all there are, and hash them by their kind.
+
+    Numba looks up what implements an operator under its options, hundreds of thousands of times in a compilation.
+    """
+    options = targetconfig.TargetConfig
+    equal_in_all = options.__eq__
+
+    def equal(self: Any, other: Any) -> Any:
+        return (type(self) is type(other) and self._values == other._values) or equal_in_all(self, other)
+
+    options.__eq__, options.__hash__ = equal, lambda self: hash(type(self))
+
+
+_PATCHES = {
+    "numba.core.targetconfig": _compare_what_is_set,
+    "numba.core.caching": _adapt,
+    "numba.np.linalg": _look_for_blas_on_use,
+}
 
 
 def _catch_up() -> None:
@@ -218,8 +236,8 @@ def _catch_up() -> None:
     folder = configure()
     if folder is not None:
         sys.modules["numba"].config.CACHE_DIR = str(folder)
-    if "numba.core.caching" in sys.modules:
-        _adapt(sys.modules["numba.core.caching"])
+    for name in {"numba.core.caching", "numba.core.targetconfig"} & set(sys.modules):
+        _PATCHES[name](sys.modules[name])
 
 
 if "numba" in sys.modules:

@@ -139,3 +139,15 @@ print(len(list(pathlib.Path(folder).glob("*.nbc"))), third.load("int64"), third.
     assert files == "2"
     assert integers in ("None", "code for integers")
     assert floats == "code for floats"
+
+
+@pytest.mark.parametrize("order", ["import archsim, numba", "import numba, archsim"])
+def test_options_of_the_compiler_are_equal_when_all_of_them_are(order: str, tmp_path: Path) -> None:
+    code = """
+from numba.core.compiler import Flags
+plain, said, other = Flags(), Flags(), Flags()
+said.nrt = plain.nrt  # said, but no different
+other.nrt = not plain.nrt
+print(Flags.__eq__.__module__, plain == said, hash(plain) == hash(said), plain == other, said == other.copy())
+"""
+    assert python(f"{order}\n{code}", tmp_path) == "archsim.cachedir True True False False"
