@@ -7,4 +7,4 @@ install '.[test]'
 ruff check .
 ruff format --check .
 mypy --num-workers 2
-python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder "$@"
+python -m pytest -n 2 --dist loadfile --no-loadscope-reorder "$@"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,20 +20,30 @@ GROUPS = {
 LONG = ("test_compute_", "test_explore_", "test_replicate", "test_cachedir", "test_machines", "test_evaluate")
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With --dist loadfile: the files of a group go to one worker too."""
+    if config.getvalue("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByKernels(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            stem = Path(nodeid.split("::", 1)[0]).stem
+            return next((group for group, prefixes in GROUPS.items() if stem.startswith(prefixes)), stem)
+
+    return ByKernels(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give each test the group of its file, and put the groups in order, when pytest-xdist distributes them."""
-    if "PYTEST_XDIST_WORKER" not in os.environ:
-        return
-    first = {prefix: group for group, prefixes in GROUPS.items() for prefix in prefixes}
-    order = (*first, *LONG)
+    """Put the groups in order, where pytest-xdist distributes them."""
+    order = (*(prefix for prefixes in GROUPS.values() for prefix in prefixes), *LONG)
 
     def place(item: pytest.Item) -> int:
         return next((i for i, prefix in enumerate(order) if item.path.stem.startswith(prefix)), len(order))
 
-    items.sort(key=place)
-    for item in items:
-        prefix = next((prefix for prefix in first if item.path.stem.startswith(prefix)), "")
-        item.add_marker(pytest.mark.xdist_group(first.get(prefix, item.path.stem)))
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items.sort(key=place)
 
 
 @pytest.fixture(scope="session")
