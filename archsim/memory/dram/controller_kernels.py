@@ -179,6 +179,14 @@ def look(s: Array, o: int, t: int, m: int) -> None:
         what = last
 
 
+@inner
+def second_half_only(s: Array, o: int, m: int) -> bool:
+    """Is a pending ACT2 all that can issue at the settled channel's next tick?"""
+    if s[o + lay.H_DUE_N] != 0 or s[o + lay.H_DUE_COLUMN] != 0 or s[o + lay.H_WAKE] >= s[o + lay.H_NEXT_REF]:
+        return False
+    return bool(s[o + lay.H_PENDING] >= 0 and s[o + lay.H_CAS] < 0)
+
+
 @outlined
 def _split_due(s: Array, o: int, t: int) -> int:
     """Two-command activation: a due ACT2, or the column command that follows a CAS; 0: neither."""

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from archsim.memory.dram import layout_kernels as lay
 from archsim.memory.dram.alone_kernels import serve_alone
-from archsim.memory.dram.controller_kernels import look, settle
+from archsim.memory.dram.controller_kernels import look, second_half_only, settle
 from archsim.memory.dram.deal_kernels import deal
 from archsim.memory.dram.enter_kernels import behind, buffered_write, enter
 from archsim.memory.dram.fast_kernels import hit_run, hits_until
-from archsim.memory.dram.issue_kernels import finish_read
+from archsim.memory.dram.issue_kernels import execute, finish_read
 from archsim.memory.dram.recall_kernels import recall
 from archsim.memory.dram.streak_kernels import goes_on, hits_only, streak
 from archsim.memory.tables.jit_kernels import entry, inner, outlined
@@ -223,7 +223,11 @@ def _run(s: Array, o: int, until: int, what: int, m: int) -> int:
         t = s[o + lay.H_WAKE]
         if m & lay.M_TRACE and s[lay.G_TRACE_N] + 4 >= s[lay.G_TRACE_CAP]:
             return -1
-        look(s, o, t, m)
+        if m & lay.M_SPLIT and second_half_only(s, o, m):
+            i = s[o + lay.H_PENDING] & lay.AT
+            execute(s, o, lay.ACT2, s[i + lay.S_BANK] & lay.AT, i, -1, t, m)
+        else:
+            look(s, o, t, m)
         s[o + lay.H_CLOCK], s[o + lay.H_STOP] = t, 0
         if t == until or _reached(s, o, what) or s[lay.G_ERROR] != 0:
             return int(t)
