@@ -109,12 +109,17 @@ def test_random_streams_and_controllers(part: int) -> None:
         both(setup, stream, requests=requests, trace=seed % 5 == 0, chunk=chunk)
 
 
-@pytest.mark.parametrize("preceding", ["ACT", "PRE"])
-def test_a_standard_in_which_row_commands_hold_back_columns_of_other_banks(preceding: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "level", "preceding"),
+    [("hbm3-6400", "pseudochannel", "ACT"), ("hbm3-6400", "pseudochannel", "PRE"), ("lpddr5-6400", "rank", "ACT1")],
+)
+def test_a_standard_in_which_row_commands_hold_back_columns_of_other_banks(
+    name: str, level: str, preceding: str
+) -> None:
     """No JEDEC standard has such a row, a user's may: the next read found before the command is not the next then."""
-    device = load("memory", "hbm3-6400")
+    device = load("memory", name)
     row = device.standard.constraints["column"][0].model_copy(
-        update={"level": "pseudochannel", "preceding": (preceding,), "following": ("RD", "RDA"), "expression": "WL"}
+        update={"level": level, "preceding": (preceding,), "following": ("RD", "RDA"), "expression": "RL"}
     )
     constraints = {**device.standard.constraints, "own": (row,)}
     held = device.model_copy(

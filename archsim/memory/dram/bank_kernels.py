@@ -95,7 +95,7 @@ def list_add(s: Array, o: int, d: int, c: int, b: int, m: int) -> None:
     ready = s[b + 1 + c]  # F_ACT, F_PRE
     if c == 0:
         ready = ready_at(s, b, d, m)
-        if m & lay.M_DUAL and ready <= s[o + lay.H_HIT_T]:
+        if m & lay.M_EXACT and ready <= s[o + lay.H_HIT_T]:
             s[o + lay.H_HIT_T] = -1
     if c == 2 and s[b + lay.B_ACTIVE] > 0 and m & lay.M_CLOSED == 0:
         ready = lay.INF  # guarded until the activated request is served: `remove_active` puts the real time
@@ -143,7 +143,7 @@ def rescan(s: Array, o: int, b: int, d: int, before: int, m: int) -> None:
     row = s[b + lay.B_ROW]
     if s[e + lay.B_HIT] != lay.NO_KEY:
         s[e + lay.B_HIT] = lay.NO_KEY
-        if m & lay.M_DUAL:
+        if m & lay.M_EXACT:
             s[o + lay.H_HIT_T] = -1
         list_remove(s, o, d, 0, b)
     if s[e + lay.B_MISS] != lay.NO_KEY:

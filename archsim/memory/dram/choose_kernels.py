@@ -180,7 +180,7 @@ def _pick(s: Array, o: int, t: int, what: int, hits: bool, known: bool, m: int) 
     d = s[o + lay.H_MODE] & 1
     best, best_class, bound = lay.NO_KEY, 0, -1
     if what & 1 and hits:
-        best = s[o + lay.H_HIT_KEY] if known and m & lay.M_DUAL else oldest_hit(s, o, d, t, m)
+        best = s[o + lay.H_HIT_KEY] if known and m & lay.M_EXACT else oldest_hit(s, o, d, t, m)
     if what & 2:
         opens = what & 4 == 0
         if m & lay.M_SPLIT:
@@ -316,7 +316,7 @@ def choose_due(s: Array, o: int, t: int, what: int, m: int) -> int:
     """`choose` at a tick for which it is known what may issue."""
     column = s[o + lay.H_DUE_COLUMN]
     if what & 1 and column & 1:
-        k = s[o + lay.H_ACTIVE_AT] if m & lay.M_DUAL else pick_active(s, o, t, what, m)
+        k = s[o + lay.H_ACTIVE_AT] if m & lay.M_EXACT else pick_active(s, o, t, what, m)
         if k >= 0:
             return k * 4 + 1
     return _pick(s, o, t, what, column & 2 != 0, True, m)

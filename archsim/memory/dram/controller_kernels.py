@@ -256,12 +256,12 @@ def settle(s: Array, o: int, t: int, m: int) -> None:
                 soon = t + 1
         d = s[o + lay.H_MODE] & 1
         rows = row_wake(s, o, d, t + 1, m)
-        exact = m & lay.M_DUAL != 0 and s[o + lay.H_HIT_T] > t
+        exact = m & lay.M_EXACT != 0 and s[o + lay.H_HIT_T] > t
         if exact:
             hits = s[o + lay.H_HIT_T]
         else:
             hits = max(s[o + lay.H_LIST_MIN + d * lay.D_LISTS], class_bound(s, o, d, m), t + 1) | odd
-        if known and m & lay.M_DUAL:  # with one slot for all, the look's own search costs less
+        if known and m & lay.M_EXACT:
             first = min(soon, rows, s[o + lay.H_NEXT_REF])
             found = s[o + lay.H_ACTIVE_AT] >= 0 and s[o + lay.H_ACTIVE_MIN] > t
             if not found and active <= min(first, hits):

@@ -60,7 +60,7 @@ def _hit(s: Array, o: int, until: int, m: int) -> bool:
     s[i + lay.S_NEXT], s[o + lay.H_FREE] = s[o + lay.H_FREE], i
     finish_read(s, o, s[i + lay.S_KEY] >> lay.SLOT_BITS, s[i + lay.S_ARRIVAL], tick + s[lay.G_RLAT], m)
     s[o + lay.H_CLOCK] = tick
-    if m & lay.M_DUAL:
+    if m & lay.M_EXACT:
         s[o + lay.H_HIT_T] = s[o + lay.H_ACTIVE_AT] = -1
     return True
 

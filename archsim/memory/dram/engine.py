@@ -182,7 +182,8 @@ class Engine:
         unpaced = self.fast and c.close_after == 0 and not (c.max_outstanding_reads or c.gap_ticks)
         features[lay.M_SKIP] = unpaced and not (trace and self.keep)  # recalled commands have no rows and columns
         features[lay.M_DEAL] = unpaced and bare and self.channels > 1
-        alone = not features[lay.M_DUAL] or tables.columns_wait_for_columns  # else H_HIT_T would not stay true
+        exact = features[lay.M_DUAL] or features[lay.M_SPLIT]  # M_EXACT
+        alone = tables.columns_wait_for_columns or not exact  # else H_HIT_T would not stay true
         features[lay.M_STREAK] = features[lay.M_DUE] = self.fast and c.close_after == 0 and alone
         s[lay.G_MODE] = sum(bit for bit, present in features.items() if present)
         s[lay.G_CLOSED], s[lay.G_COMPAT] = c.close_after, c.close_under_active_request

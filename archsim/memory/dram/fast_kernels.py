@@ -25,7 +25,7 @@ from archsim.memory.dram.enter_kernels import may_forward
 from archsim.memory.tables.jit_kernels import inner, outlined
 
 Array = NDArray[np.int64]
-_USEFUL_RUN, _LONGEST_PAUSE = 3, 64
+_USEFUL_RUN, _LONGEST_PAUSE = 3, 1024
 
 
 @inner

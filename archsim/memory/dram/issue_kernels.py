@@ -111,7 +111,7 @@ def _later_precharge(s: Array, o: int, b: int, d: int) -> None:
 def column_done(s: Array, o: int, b: int, i: int, t: int, active: int, close: bool, m: int) -> None:
     """RD or WR of slot `i` has issued: it leaves the active list (position `active`) or its buffer (-1)."""
     d = s[i + lay.S_KIND] & 1
-    if m & lay.M_DUAL:
+    if m & lay.M_EXACT:
         s[o + lay.H_HIT_T] = s[o + lay.H_ACTIVE_AT] = -1
     if m & lay.M_SPLIT:
         s[o + lay.H_WCK] = max(s[o + lay.H_WCK], t + s[lay.G_WCK_RD + d])
@@ -122,7 +122,7 @@ def column_done(s: Array, o: int, b: int, i: int, t: int, active: int, close: bo
         unlink(s, o, b, d, i)
         if not close:
             next_hit(s, o, b, d, after)
-            if m & lay.M_DUAL:
+            if m & lay.M_EXACT:
                 _later_precharge(s, o, b, d)
         if m & lay.M_ROWHIT:
             _look_again(s, o, d)
@@ -203,7 +203,7 @@ def add_active(s: Array, o: int, b: int, i: int, m: int) -> None:
     s[e] = i
     s[e + 1] = ready
     s[o + lay.H_ACTIVE_N] = n + 1
-    if m & lay.M_DUAL and ready <= s[o + lay.H_ACTIVE_MIN]:
+    if m & lay.M_EXACT and ready <= s[o + lay.H_ACTIVE_MIN]:
         s[o + lay.H_ACTIVE_AT] = -1
     s[o + lay.H_ACTIVE_MIN] = min(s[o + lay.H_ACTIVE_MIN], ready)
     s[b + lay.B_ACTIVE] += 1

@@ -24,6 +24,7 @@ LOC_ROW, LOC_BANK, LOC_CHANNEL, LOC_WRITE = 12, 44, 54, 62
 # Features of a run, as bits of `m` (G_MODE). An entry with constant bits is compiled without the code of the others.
 M_DUAL, M_HALF, M_SPLIT, M_DEEP, M_CLOSED, M_ROWHIT = 1, 2, 4, 8, 16, 32
 M_TRACE, M_RECORD, M_LIMIT, M_TIMED, M_PACED, M_FAST, M_SKIP, M_STREAK, M_DEAL, M_DUE = (1 << k for k in range(6, 16))
+M_EXACT = M_DUAL | M_SPLIT  # the next column command is known; elsewhere a look's own search costs less
 M_ANY = 0xFFC0  # the second line: not decided at compile time
 
 # ---- globals
@@ -74,7 +75,7 @@ H_LIST_N, H_LIST_MIN = 128, 176  # (N_LISTS) length, and a bound below which not
 H_DUE_N, H_DUE_COLUMN, H_DUE_ROWS, H_DUE = 32, 33, 34, 224
 H_STOP = 35  # no command but RD or WR of a waiting hit can issue before this tick
 # The next hit: the tick at which it can issue, -1: not known; its key and bank. So too for the activated requests:
-# position of the one that can issue at H_ACTIVE_MIN, or -1. Kept where column commands have a slot of their own.
+# position of the one that can issue at H_ACTIVE_MIN, or -1. Kept with M_EXACT only.
 H_HIT_T, H_HIT_KEY, H_HIT_BANK, H_ACTIVE_AT = 36, 37, 39, 40
 H_SIZE = 240
 

@@ -73,7 +73,7 @@ def streak(s: Array, o: int, until: int, what: int, m: int) -> int:
     while True:
         if m & lay.M_SPLIT:
             stop = min(stop, s[o + lay.H_WCK])
-        if m & lay.M_DUAL:
+        if m & lay.M_EXACT:
             tick = s[o + lay.H_HIT_T]
             if tick < soonest:
                 tick = next_column(s, o, d, soonest, m)
