@@ -249,7 +249,7 @@ class Engine:
         s[o + lay.H_NEXT_REF] = s[o + lay.H_REF_DUE] = s[lay.G_REF_INTERVAL] if refresh else lay.INF
         s[o + lay.H_REF_PC] = n1
         s[o + lay.H_WAKE] = s[o + lay.H_NEXT_REF]
-        s[o + lay.H_PENDING] = s[o + lay.H_CAS] = -1
+        s[o + lay.H_PENDING] = s[o + lay.H_CAS] = s[o + lay.H_HIT_T] = s[o + lay.H_ACTIVE_AT] = -1
         s[o + lay.H_ACTIVE_MIN] = s[o + lay.H_POLICY_WAKE] = lay.INF
         s[o + lay.H_LIST_MIN : o + lay.H_LIST_MIN + lay.N_LISTS] = lay.INF
         s[o + lay.H_CLOCK] = -1

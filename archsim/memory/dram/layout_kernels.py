@@ -24,8 +24,8 @@ LOC_ROW, LOC_BANK, LOC_CHANNEL, LOC_WRITE = 12, 44, 54, 62
 # Features of a run, as bits of `m` (G_MODE). An entry with constant bits is compiled without the code of the others.
 M_DUAL, M_HALF, M_SPLIT, M_DEEP, M_CLOSED, M_ROWHIT = 1, 2, 4, 8, 16, 32
 M_TRACE, M_RECORD, M_LIMIT, M_TIMED, M_PACED, M_FAST, M_SKIP, M_STREAK, M_DEAL, M_DUE = (1 << k for k in range(6, 16))
-M_EXACT = M_DUAL | M_SPLIT  # the next column command is known; elsewhere a look's own search costs less
 M_ANY = 0xFFC0  # the second line: not decided at compile time
+M_EXACT = M_DUAL | M_SPLIT  # the next column command is known; elsewhere a look's own search costs less
 
 # ---- globals
 G_MODE, G_CLOSED, G_COMPAT, G_FINAL, G_TIME, G_NEXT, G_CHUNK0, G_CHUNK1 = range(8)
